@@ -1,0 +1,84 @@
+"""Model folders: loading them safely, and knowing how much they can read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from trainer.contract import ModelRef, weights_sha256
+from trainer.errors import ModelError
+
+DEFAULT_CONTEXT_TOKENS = 2048
+"""Assumed where a model's config does not say how many positions it was trained on."""
+
+
+def load_model(
+    path: Path | str, *, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer from a folder, in evaluation mode.
+
+    Nothing is fetched, nothing but safetensors is read, and no code of the folder is run.
+    Raises ModelError with words that name the folder and what is missing.
+    """
+    folder = Path(path)
+    _check_folder(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
+    model.eval()
+    return model, tokenizer
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"There is no model folder at {folder}. Restore it, or choose another model.")
+    for name in ("config.json", "tokenizer_config.json"):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} holds no {name}; a Hugging Face model folder with its tokenizer is needed.")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} holds no .safetensors file; other weight formats are not read, as they can run code."
+        )
+
+
+def verify_model(reference: ModelRef) -> Path:
+    """The folder of a model, after checking that its files hash to what was asked for. Raises ModelError."""
+    folder = Path(reference.path)
+    _check_folder(folder)
+    found = weights_sha256(folder)
+    if found != reference.sha256:
+        raise ModelError(
+            f"The files of {reference.name} in {folder} have changed: their hash is {found[:12]}…, "
+            f"{reference.sha256[:12]}… was expected. Restore the folder, or register the model anew."
+        )
+    return folder
+
+
+def context_tokens(model: PreTrainedModel) -> int:
+    """How many tokens, prompt and completion together, the model can read."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return DEFAULT_CONTEXT_TOKENS
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The number format that a folder's weights are stored in, as its config says; float32 where it does not."""
+    config = json.loads((folder / "config.json").read_bytes())
+    named = config.get("dtype") or config.get("torch_dtype") or "float32"
+    found = getattr(torch, str(named), torch.float32)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
