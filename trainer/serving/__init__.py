@@ -1,0 +1,23 @@
+"""The model server: several model versions in memory behind an OpenAI-compatible HTTP API.
+
+Started by `python -m trainer serve`. It knows versions (a name, a folder of safetensors, its hash) and
+aliases (a name that points at a version, moved while requests are under way); who points what where,
+and why, is the app's business, told to it over the admin API of `trainer.contract`.
+
+From the outside in: `server` (the process and its HTTP application), `completions` and `admin` (the two
+faces), `versions` (what is loaded, what an alias points at, how much memory is left), `folders` (which
+paths may be loaded), `scheduling` (the one thread that computes, and whose turn it is), `decoding` (one
+request, all of its choices in one batch), `sampling` (drawing a token, pure functions of tensors).
+`docs/model-server.md` describes the API for those who call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the model server until it is told to stop; the exit status. `argv` is without the program's name."""
+    from trainer.serving.server import serve
+
+    return serve(argv)

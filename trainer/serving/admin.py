@@ -1,0 +1,67 @@
+"""The admin face: load and unload versions, point aliases, see the state. `trainer.contract` has the schemas."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+
+from trainer.contract import LoadedVersion, LoadVersion, PointAlias, ServerState
+from trainer.serving.access import require_admin_token
+from trainer.serving.errors import ModelNotFoundError, OverloadedError
+from trainer.serving.loading import check_name
+from trainer.serving.model_server import TheServer
+
+router = APIRouter(prefix="/admin", dependencies=[Depends(require_admin_token)])
+health = APIRouter()
+
+
+# Plain `def`, hence on a thread of its own: reading a large model takes a while.
+@router.post("/versions")
+def load_version(wanted: LoadVersion, server: TheServer) -> LoadedVersion:
+    """Load a model folder under a name; answers once it can serve. The same again changes nothing."""
+    server.loader.load(wanted)
+    for version in server.registry.state().versions:
+        if version.name == wanted.name:
+            return version
+    raise ModelNotFoundError(f"'{wanted.name}' was unloaded as soon as it was loaded.", parameter="name")
+
+
+@router.delete("/versions/{name:path}", status_code=204)
+async def unload_version(name: str, server: TheServer) -> Response:
+    """Route no more requests to a version; those under way finish on it."""
+    server.registry.unload(name)
+    return Response(status_code=204)
+
+
+@router.put("/aliases")
+async def point_alias(wanted: PointAlias, server: TheServer) -> ServerState:
+    """Let an alias stand for a version from the next request on."""
+    check_name(wanted.alias, parameter="alias")
+    server.registry.point(wanted.alias, wanted.version)
+    return server.registry.state()
+
+
+@router.delete("/aliases/{alias:path}", status_code=204)
+async def remove_alias(alias: str, server: TheServer) -> Response:
+    """Forget an alias; what it pointed at stays loaded."""
+    server.registry.remove_alias(alias)
+    return Response(status_code=204)
+
+
+@router.get("/state")
+async def show_state(server: TheServer) -> ServerState:
+    """What is loaded and what each alias points at, as of one moment."""
+    return server.registry.state()
+
+
+@health.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@health.get("/readyz")
+async def readyz(server: TheServer) -> dict[str, str]:
+    """Requests would be worked on; 503 while the server is stopping."""
+    if not server.scheduler.alive:
+        raise OverloadedError("The model server is stopping.")
+    return {"status": "ready"}
