@@ -574,7 +574,8 @@ def weights_sha256(folder: Path) -> str:
         path.name
         for path in folder.iterdir()
         if path.suffix == ".safetensors"
-        or path.name in {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json"}
+        or path.name
+        in {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json"}
     )
     if not any(name.endswith(".safetensors") for name in names):
         raise FileNotFoundError(f"{folder} holds no .safetensors file")

@@ -1,0 +1,1 @@
+"""The verbs of accounts: sign-ins, people, and the links that let them in."""

@@ -1,0 +1,83 @@
+"""Starting, finding and ending sign-ins. The cookie holds a random token; the database only its hash."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from app.accounts.models import Role, SignIn, User
+
+SEEN_EVERY = timedelta(minutes=5)
+"""How stale `last_seen_at` may be, so that most requests write nothing."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whoever is signed in, as pages and services see them; outlives the transaction that found them."""
+
+    id: int
+    name: str
+    email: str
+    role: Role
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this person may do everything."""
+        return self.role is Role.ADMIN
+
+    def is_at_least(self, role: Role) -> bool:
+        """Whether this person's role is `role` or a higher one."""
+        return self.role.level >= role.level
+
+
+def start_sign_in(session: Session, *, user: User, user_agent: str, lasts: timedelta, now: datetime) -> str:
+    """A fresh sign-in; returns the token for the cookie. A new token each time: no session fixation."""
+    token = secrets.token_urlsafe(32)
+    session.add(
+        SignIn(
+            token_sha256=token_sha256(token),
+            user_id=user.id,
+            created_at=now,
+            last_seen_at=now,
+            expires_at=now + lasts,
+            user_agent=user_agent[:300],
+        )
+    )
+    session.flush()
+    return token
+
+
+def find_person(session: Session, *, token: str, lasts: timedelta, now: datetime) -> Person | None:
+    """Who holds this token, or None: unknown, expired, or deactivated. Use renews it."""
+    row = session.execute(
+        select(User.id, User.name, User.email, User.role, SignIn.last_seen_at)
+        .join(SignIn, SignIn.user_id == User.id)
+        .where(SignIn.token_sha256 == token_sha256(token), SignIn.expires_at > now, User.deactivated_at.is_(None))
+    ).one_or_none()
+    if row is None:
+        return None
+    if now - row.last_seen_at > SEEN_EVERY:
+        renewal = update(SignIn).where(SignIn.token_sha256 == token_sha256(token))
+        session.execute(renewal.values(last_seen_at=now, expires_at=now + lasts))
+    return Person(id=row.id, name=row.name, email=row.email, role=row.role)
+
+
+def end_sign_in(session: Session, *, token: str) -> None:
+    """Forget this browser."""
+    session.execute(delete(SignIn).where(SignIn.token_sha256 == token_sha256(token)))
+
+
+def end_all_sign_ins(session: Session, *, user_id: int, except_token: str | None = None) -> None:
+    """Forget every browser of a person, perhaps but the one in use: after a new password or deactivation."""
+    statement = delete(SignIn).where(SignIn.user_id == user_id)
+    if except_token is not None:
+        statement = statement.where(SignIn.token_sha256 != token_sha256(except_token))
+    session.execute(statement)
+
+
+def token_sha256(token: str) -> str:
+    """What the database keeps of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()

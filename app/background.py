@@ -1,0 +1,35 @@
+"""What every background job is handed: settings, a way to open transactions, and a clock.
+
+A domain's `jobs.py` holds a procrastinate `Blueprint`; the worker adds it under the domain's name, so that
+`enqueue(session, "generation:fill_queue", campaign_id=1)` reaches the task `fill_queue` of
+`app/generation/jobs.py`. Tasks are plain functions that run in threads:
+
+    @blueprint.task(name="fill_queue", pass_context=True)
+    def fill_queue(context: JobContext, *, campaign_id: int) -> None:
+        place = workplace(context)
+        with place.session_factory.begin() as session: ...
+"""
+
+from dataclasses import dataclass
+
+from procrastinate import JobContext
+
+from app.clock import Clock
+from app.database import SessionFactory
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a job works."""
+
+    settings: Settings
+    session_factory: SessionFactory
+    clock: Clock
+
+
+def workplace(context: JobContext) -> Workplace:
+    """The workplace that the worker gave to this job."""
+    place = context.additional_context["workplace"]
+    assert isinstance(place, Workplace)
+    return place

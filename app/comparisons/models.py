@@ -1,0 +1,247 @@
+"""Tables of comparisons, their slots, the assignments that lease them, and the judgments that fill them."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.accounts.models import User
+from app.campaigns.models import Campaign, CampaignRevision
+from app.database import Base, stored_by_value
+from app.generation.models import Completion, Import, Prompt
+
+
+class ComparisonKind(StrEnum):
+    """Why a comparison is there."""
+
+    ORDINARY = "ordinary"
+    GOLD = "gold"
+    REPEAT = "repeat"
+    ADJUDICATION = "adjudication"
+
+
+class ComparisonState(StrEnum):
+    """Open ones are handed out; dropped ones gave way to newer completions before anyone judged them."""
+
+    OPEN = "open"
+    DROPPED = "dropped"
+
+
+class Comparison(Base):
+    """A prompt with two or more distinct completions, to be judged `redundancy` times."""
+
+    __tablename__ = "comparisons"
+    __table_args__ = (
+        CheckConstraint("redundancy BETWEEN 1 AND 25", name="redundancy_in_range"),
+        CheckConstraint("(kind = 'repeat') = (repeat_of_id IS NOT NULL)", name="repeat_names_what"),
+        CheckConstraint("(kind = 'gold') = (gold_ranking IS NOT NULL)", name="gold_has_a_verdict"),
+        Index(None, "campaign_id", "state"),
+        Index(None, "prompt_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"))
+    kind: Mapped[ComparisonKind] = mapped_column(stored_by_value(ComparisonKind), server_default="ordinary")
+    state: Mapped[ComparisonState] = mapped_column(stored_by_value(ComparisonState), server_default="open")
+    priority: Mapped[float] = mapped_column(server_default=text("0"), comment="higher is handed out sooner")
+    redundancy: Mapped[int] = mapped_column(comment="judgments wanted; this many slots exist")
+    model_version_id: Mapped[int | None] = mapped_column(
+        ForeignKey("model_versions.id"), comment="whose completions these are, where one version wrote them all"
+    )
+    repeat_of_id: Mapped[int | None] = mapped_column(ForeignKey("comparisons.id"))
+    gold_ranking: Mapped[list[Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="tie groups of completion ids, best first"
+    )
+    import_id: Mapped[int | None] = mapped_column(ForeignKey("imports.id"))
+    external_id: Mapped[str | None]
+    created_at: Mapped[datetime]
+    dropped_at: Mapped[datetime | None]
+
+    prompt: Mapped[Prompt] = relationship()
+    campaign: Mapped[Campaign] = relationship()
+    members: Mapped[list["ComparisonCompletion"]] = relationship(order_by="ComparisonCompletion.position")
+    slots: Mapped[list["Slot"]] = relationship(order_by="Slot.number")
+
+
+class ComparisonCompletion(Base):
+    """One of the completions of a comparison; `position` is an arbitrary fixed order, not the one shown."""
+
+    __tablename__ = "comparison_completions"
+    __table_args__ = (UniqueConstraint("comparison_id", "position"), Index(None, "completion_id"))
+
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"), primary_key=True)
+    position: Mapped[int]
+
+    completion: Mapped[Completion] = relationship()
+
+
+class AssignmentState(StrEnum):
+    """Open: on somebody's screen. Expired: taken back after silence, yet a late verdict is still accepted."""
+
+    OPEN = "open"
+    JUDGED = "judged"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+
+
+class Assignment(Base):
+    """One comparison and one annotator: at most one row, however often it is leased anew.
+
+    `id` is drawn at random and is all that a judging page ever shows of a comparison.
+    """
+
+    __tablename__ = "assignments"
+    __table_args__ = (
+        UniqueConstraint("comparison_id", "annotator_id"),
+        UniqueConstraint("id", "comparison_id"),
+        Index(
+            "uq_assignments_open", "campaign_id", "annotator_id", unique=True, postgresql_where=text("state = 'open'")
+        ),
+        Index("ix_assignments_expiry", "expires_at", postgresql_where=text("state = 'open'")),
+        Index("ix_assignments_history", "annotator_id", "campaign_id", "closed_at"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparisons.id"))
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    state: Mapped[AssignmentState] = mapped_column(stored_by_value(AssignmentState))
+    shown_order: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), comment="completion ids as shown, first to last")
+    leased_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(comment="renewed while the person is active")
+    closed_at: Mapped[datetime | None] = mapped_column(comment="judged or skipped")
+    skip_reason: Mapped[str] = mapped_column(server_default="")
+
+    comparison: Mapped[Comparison] = relationship()
+    annotator: Mapped[User] = relationship()
+
+
+class JudgmentState(StrEnum):
+    """What a revision says: a verdict, or that the one before no longer holds."""
+
+    GIVEN = "given"
+    RETRACTED = "retracted"
+
+
+class Judgment(Base):
+    """One revision of what an annotator decided. Never edited: a change of mind is the next revision.
+
+    `ranking` holds tie groups of completion ids, best first, or null where only `all_bad` was said.
+    An import's judgments name an external annotator instead of a user, and may lack assignment and key.
+    """
+
+    __tablename__ = "judgments"
+    __table_args__ = (
+        UniqueConstraint("assignment_id", "revision"),
+        UniqueConstraint("annotator_id", "key"),
+        UniqueConstraint("id", "comparison_id"),
+        ForeignKeyConstraint(["assignment_id", "comparison_id"], ["assignments.id", "assignments.comparison_id"]),
+        CheckConstraint(
+            "import_id IS NOT NULL OR (assignment_id IS NOT NULL AND annotator_id IS NOT NULL AND key IS NOT NULL)",
+            name="only_imports_lack_an_assignment",
+        ),
+        CheckConstraint("import_id IS NULL OR external_annotator IS NOT NULL", name="imports_name_their_annotator"),
+        CheckConstraint("state = 'retracted' OR ranking IS NOT NULL OR all_bad", name="given_says_something"),
+        CheckConstraint("confidence BETWEEN 1 AND 5", name="confidence_in_range"),
+        Index(None, "comparison_id"),
+        Index("ix_judgments_history", "annotator_id", "judged_at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparisons.id"))
+    assignment_id: Mapped[uuid.UUID | None]
+    revision: Mapped[int] = mapped_column(server_default=text("1"), comment="from 1; the highest is in force")
+    state: Mapped[JudgmentState] = mapped_column(stored_by_value(JudgmentState), server_default="given")
+    annotator_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    external_annotator: Mapped[str | None] = mapped_column(comment="who judged, in the words of the import")
+    import_id: Mapped[int | None] = mapped_column(ForeignKey("imports.id"))
+    campaign_revision_id: Mapped[int | None] = mapped_column(ForeignKey("campaign_revisions.id"))
+    ranking: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    all_bad: Mapped[bool] = mapped_column(server_default=text("false"))
+    strengths: Mapped[list[Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="per adjacent pair of tie groups"
+    )
+    criteria: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="criterion to ranking, as tie groups of completion ids"
+    )
+    ratings: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), comment="completion id to number")
+    flags: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), comment="completion id to [flag]")
+    rationale: Mapped[str] = mapped_column(server_default="")
+    confidence: Mapped[int | None]
+    active_ms: Mapped[int | None] = mapped_column(comment="time with the page in view and the person active")
+    key: Mapped[uuid.UUID | None] = mapped_column(comment="idempotency key of the submission")
+    ui_version: Mapped[str] = mapped_column(server_default="")
+    surplus: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="its slot had been filled meanwhile; outside redundancy"
+    )
+    judged_at: Mapped[datetime]
+
+    comparison: Mapped[Comparison] = relationship()
+    assignment: Mapped[Assignment | None] = relationship(
+        foreign_keys="Judgment.assignment_id", primaryjoin="Judgment.assignment_id == Assignment.id"
+    )
+    campaign_revision: Mapped[CampaignRevision | None] = relationship()
+    from_import: Mapped[Import | None] = relationship()
+
+
+class Slot(Base):
+    """A place for one counted judgment. Free, leased (an assignment), or filled (a judgment).
+
+    Composite keys keep it honest: assignment and judgment must belong to the same comparison.
+    `campaign_id` and `priority` repeat the comparison's so that one index finds the next free slot.
+    """
+
+    __tablename__ = "slots"
+    __table_args__ = (
+        UniqueConstraint("assignment_id"),
+        UniqueConstraint("judgment_id"),
+        ForeignKeyConstraint(["assignment_id", "comparison_id"], ["assignments.id", "assignments.comparison_id"]),
+        ForeignKeyConstraint(["judgment_id", "comparison_id"], ["judgments.id", "judgments.comparison_id"]),
+        Index(
+            "ix_slots_free",
+            "campaign_id",
+            text("priority DESC"),
+            "comparison_id",
+            "number",
+            postgresql_where=text("assignment_id IS NULL AND judgment_id IS NULL"),
+        ),
+    )
+
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, comment="1 to the comparison's redundancy")
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    priority: Mapped[float] = mapped_column(server_default=text("0"))
+    assignment_id: Mapped[uuid.UUID | None]
+    judgment_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Demonstration(Base):
+    """A person's own or corrected completion: labelled data for supervised fine-tuning."""
+
+    __tablename__ = "demonstrations"
+    __table_args__ = (Index(None, "campaign_id"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"))
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"), unique=True)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    corrects_id: Mapped[int | None] = mapped_column(ForeignKey("completions.id"), comment="the completion corrected")
+    judgment_id: Mapped[int | None] = mapped_column(ForeignKey("judgments.id"))
+    created_at: Mapped[datetime]

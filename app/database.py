@@ -1,0 +1,89 @@
+"""The database: declarative base, engine, and one transaction per request.
+
+PostgreSQL everywhere, tests included. Services flush and never commit; whoever opened the transaction
+(request, job, command) commits it.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+import orjson
+from fastapi import Depends, Request
+from sqlalchemy import DateTime, Enum, MetaData, create_engine
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """All tables; names of constraints follow one convention so that migrations can refer to them."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map: ClassVar = {
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
+    }
+
+
+def stored_by_value(kind: type[StrEnum]) -> Enum:
+    """A column type that stores an enum's value as text with a check constraint: readable, and easy to extend."""
+    return Enum(
+        kind,
+        name=kind.__name__.lower(),
+        native_enum=False,
+        length=32,
+        create_constraint=True,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+def make_engine(url: str, *, pool_size: int = 10) -> Engine:
+    """An engine for any spelling of a PostgreSQL address."""
+    return create_engine(
+        driver_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+    )
+
+
+def driver_url(url: str) -> str:
+    """The address as SQLAlchemy wants it, whichever of `postgres://` and `postgresql://` people write."""
+    scheme, _, rest = url.partition("://")
+    if scheme in {"postgres", "postgresql"}:
+        return f"postgresql+psycopg://{rest}"
+    return url
+
+
+def libpq_url(url: str) -> str:
+    """The address as libpq (psycopg, procrastinate) wants it."""
+    scheme, _, rest = url.partition("://")
+    return f"postgresql://{rest}" if scheme.startswith("postgres") else url
+
+
+SessionFactory = sessionmaker[Session]
+
+
+def get_session(request: Request) -> Iterator[Session]:
+    """One transaction per request: returning commits it, raising rolls it back."""
+    factory: SessionFactory = request.app.state.session_factory
+    with factory.begin() as session:
+        yield session
+
+
+# scope="function" commits before the answer is sent: a failed commit must not look like success.
+DbSession = Annotated[Session, Depends(get_session, scope="function")]

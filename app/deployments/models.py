@@ -1,0 +1,101 @@
+"""Tables of model lines, versions and deployments."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Identity, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.database import Base, stored_by_value
+from trainer.contract import alias_name, version_name
+
+
+class ModelLine(Base):
+    """A base model and all that was trained from it."""
+
+    __tablename__ = "model_lines"
+    __table_args__ = (CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{0,39}$'", name="slug_is_plain"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    slug: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    is_toy: Mapped[bool] = mapped_column(server_default=text("false"), comment="labelled as a toy wherever shown")
+    created_at: Mapped[datetime]
+
+    def alias(self, alias: "Alias") -> str:
+        """The alias as the model server knows it, e.g. `starter/current`."""
+        return alias_name(self.slug, alias.value)
+
+
+class VersionKind(StrEnum):
+    """What a version's folder holds."""
+
+    BASE = "base"
+    FULL = "full"
+    ADAPTER = "adapter"
+
+
+class ModelVersion(Base):
+    """Weights on disk, with where they came from. Never edited."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (
+        UniqueConstraint("line_id", "number"),
+        UniqueConstraint("line_id", "id"),
+        CheckConstraint("(kind = 'base') = (parent_id IS NULL)", name="all_but_the_base_have_a_parent"),
+        ForeignKeyConstraint(["line_id", "parent_id"], ["model_versions.line_id", "model_versions.id"]),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("model_lines.id"))
+    number: Mapped[int] = mapped_column(comment="0 is the line's base")
+    kind: Mapped[VersionKind] = mapped_column(stored_by_value(VersionKind))
+    parent_id: Mapped[int | None]
+    path: Mapped[str] = mapped_column(comment="model folder, absolute")
+    sha256: Mapped[str] = mapped_column(comment="trainer.contract.weights_sha256 of the folder")
+    note: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime]
+
+    line: Mapped[ModelLine] = relationship(lazy="joined", overlaps="parent")
+    parent: Mapped["ModelVersion | None"] = relationship(
+        remote_side="ModelVersion.id",
+        foreign_keys="ModelVersion.parent_id",
+        primaryjoin="ModelVersion.parent_id == ModelVersion.id",
+    )
+
+    @property
+    def name(self) -> str:
+        """The name on the model server and in datasets, e.g. `starter-v2`."""
+        return version_name(self.line.slug, self.number)
+
+
+class Alias(StrEnum):
+    """Names under which a line serves."""
+
+    CURRENT = "current"
+    CANDIDATE = "candidate"
+
+
+class Deployment(Base):
+    """An alias of a line pointing at a version, from `since` until the next one (`until` null: now)."""
+
+    __tablename__ = "deployments"
+    __table_args__ = (
+        Index("uq_deployments_open", "line_id", "alias", unique=True, postgresql_where=text("until IS NULL")),
+        ForeignKeyConstraint(["line_id", "version_id"], ["model_versions.line_id", "model_versions.id"]),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("model_lines.id"))
+    alias: Mapped[Alias] = mapped_column(stored_by_value(Alias))
+    version_id: Mapped[int]
+    since: Mapped[datetime]
+    until: Mapped[datetime | None]
+    reason: Mapped[str]
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), comment="null: the system itself")
+
+    line: Mapped[ModelLine] = relationship(overlaps="version")
+    version: Mapped[ModelVersion] = relationship(
+        foreign_keys="Deployment.version_id", primaryjoin="Deployment.version_id == ModelVersion.id"
+    )

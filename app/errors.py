@@ -1,0 +1,125 @@
+"""What can go wrong in the domain, and how it is said: as a page, a fragment, or JSON.
+
+Services raise; nothing else turns an error into an HTTP status. A message says what happened and what
+to do now, in words fit for the person who reads it.
+"""
+
+from typing import ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from app.templating import is_htmx, render
+
+
+class DomainError(Exception):
+    """Something the domain refuses. `message` is shown to people as it is."""
+
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "That did not work"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NotFound(DomainError):
+    """No such thing, or none that this person may know of."""
+
+    status = 404
+    title = "Not found"
+
+
+class Forbidden(DomainError):
+    """The thing is there, but not for this person."""
+
+    status = 403
+    title = "Not allowed"
+
+
+class Conflict(DomainError):
+    """Someone or something else got there first."""
+
+    status = 409
+    title = "Something changed meanwhile"
+
+
+class Invalid(DomainError):
+    """The input cannot be used as it is."""
+
+    status = 422
+    title = "Please check your input"
+
+
+class TooManyRequests(DomainError):
+    """Too often in too short a time."""
+
+    status = 429
+    title = "A moment, please"
+
+
+class Unavailable(DomainError):
+    """A part of Palate that this needs is not running."""
+
+    status = 503
+    title = "Not available right now"
+
+
+class SignInNeeded(DomainError):
+    """Nobody is signed in, and this page is for people who are."""
+
+    status = 401
+    title = "Please sign in"
+
+
+def add_error_pages(app: FastAPI) -> None:
+    """Answer every domain error, and every plain HTTP error, in the form that the request can use."""
+    app.add_exception_handler(DomainError, _answer_domain_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+
+
+def wants_json(request: Request) -> bool:
+    """Whether the other side is a program rather than a browser."""
+    return request.url.path.startswith("/api/")
+
+
+def _answer_domain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DomainError)
+    if isinstance(error, SignInNeeded) and not wants_json(request):
+        return _to_sign_in(request)
+    return _answer(request, status=error.status, title=error.title, message=error.message)
+
+
+def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    titles = {404: "Not found", 405: "Not possible here", 413: "Too large"}
+    messages = {
+        404: "There is nothing at this address. It may have moved, or the link may be incomplete.",
+        405: "This address does not take that kind of request.",
+    }
+    title = titles.get(error.status_code, "That did not work")
+    message = messages.get(error.status_code, str(error.detail))
+    return _answer(request, status=error.status_code, title=title, message=message)
+
+
+def _answer(request: Request, *, status: int, title: str, message: str) -> Response:
+    if wants_json(request):
+        return JSONResponse({"error": {"status": status, "title": title, "message": message}}, status_code=status)
+    if is_htmx(request):
+        response = render(request, "errors/_notice.html", status=status, kind="error", title=title, message=message)
+        response.headers["HX-Retarget"] = "#notice"
+        response.headers["HX-Reswap"] = "outerHTML"
+        return response
+    return render(request, "errors/show.html", status=status, title=title, message=message)
+
+
+def _to_sign_in(request: Request) -> Response:
+    """Send a visitor to the sign-in page and back afterwards; only a page that was read can be come back to."""
+    sign_in = request.url_for("accounts:sign_in")
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.method == "GET" and not is_htmx(request):
+        sign_in = sign_in.include_query_params(next=path)
+    if is_htmx(request):
+        return Response(status_code=401, headers={"HX-Redirect": str(sign_in)})
+    return RedirectResponse(sign_in, status_code=303)

@@ -1,0 +1,38 @@
+"""The web app: wires every domain's pages to one database, one clock and one set of settings."""
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
+
+from app.accounts.access import VISITOR_COOKIE, identify, verify_csrf
+from app.clock import Clock, utc_now
+from app.database import SessionFactory
+from app.errors import add_error_pages
+from app.security import SecurityHeaders
+from app.settings import ROOT, Settings
+
+
+def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Clock = utc_now) -> FastAPI:
+    """The app, handed all it needs; nothing in it reads the environment."""
+    app = FastAPI(
+        title="Palate",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(identify), Depends(verify_csrf)],
+    )
+    app.state.settings = settings
+    app.state.session_factory = session_factory
+    app.state.clock = clock
+    add_error_pages(app)
+    app.mount("/static", StaticFiles(directory=ROOT / "static"), name="static")
+    app.add_middleware(GZipMiddleware, minimum_size=800, compresslevel=5)
+    app.add_middleware(SecurityHeaders, settings=settings, visitor_cookie=VISITOR_COOKIE)
+    for router in routers():
+        app.include_router(router)
+    return app
+
+
+def routers() -> list[APIRouter]:
+    """Every domain's pages."""
+    return []

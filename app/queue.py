@@ -1,0 +1,50 @@
+"""Putting background work in line, in the same transaction as the row that it is for.
+
+The jobs themselves live in each domain's `jobs.py` and run in the worker. Delivered at least once:
+every job can be run twice without harm.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import procrastinate
+from procrastinate import SyncPsycopgConnector
+from procrastinate.exceptions import AlreadyEnqueued
+from sqlalchemy.orm import Session
+
+deferrer = procrastinate.App(connector=SyncPsycopgConnector())
+"""Only describes jobs; the session's own connection carries them to the database."""
+
+
+def enqueue(
+    session: Session,
+    task: str,
+    *,
+    queue: str = "default",
+    once: str | None = None,
+    lock: str | None = None,
+    at: datetime | None = None,
+    **arguments: Any,
+) -> None:
+    """Ask the worker for `task` once this transaction commits.
+
+    `once` names work of which one waiting instance is enough; `lock` names what only one job at a time
+    may touch; `at` puts the start off.
+    """
+    connection = session.connection().connection.driver_connection
+    configured = deferrer.configure_task(
+        name=task,
+        queue=queue,
+        queueing_lock=once,
+        lock=lock,
+        schedule_at=at,
+        connection=connection,
+        allow_unknown=True,
+    )
+    savepoint = session.begin_nested()
+    try:
+        configured.defer(**arguments)
+    except AlreadyEnqueued:
+        savepoint.rollback()
+    else:
+        savepoint.commit()

@@ -1,0 +1,119 @@
+"""Everything that may be set from outside, read once and handed to whoever needs it."""
+
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, HttpUrl, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout: templates, static files, migrations and the starter model lie beside the code."""
+
+
+class Settings(BaseSettings):
+    """One frozen value per process. Each field is an environment variable `PALATE_<NAME>`, or `DATABASE_URL`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PALATE_", frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path("palate-data")
+    """Folder for the embedded database, snapshots, runs and models; shared by worker, trainer and model server."""
+
+    database_url: Annotated[str | None, Field(validation_alias="DATABASE_URL")] = None
+    """PostgreSQL address. Unset: an embedded PostgreSQL in `data_dir` is started and used."""
+
+    host: str = "127.0.0.1"
+    """Address that the web process listens on. Beyond loopback, `base_url` and secrets must be set."""
+
+    port: int = 8000
+    """Port of the web process."""
+
+    base_url: HttpUrl | None = None
+    """Address that people use, for links in invitations; decides whether cookies are `Secure`."""
+
+    secret_key: SecretStr | None = None
+    """Signs CSRF tokens and pseudonyms. Unset: drawn once and kept in `data_dir/secret-key`."""
+
+    model_server_url: str = "http://127.0.0.1:8001"
+    """Where the model server answers."""
+
+    model_server_token: SecretStr | None = None
+    """Admin token of the model server. Unset: drawn once and kept in `data_dir/model-server-token`."""
+
+    model_roots: list[Path] = []
+    """Further folders from which models may be loaded, beside `data_dir` and the starter model."""
+
+    lease_seconds: int = 15 * 60
+    """How long a comparison stays reserved for an annotator who shows no sign of life."""
+
+    session_days: int = 30
+    """How long a sign-in lasts without being used."""
+
+    upload_megabytes: int = 200
+    """Largest file that a browser may send."""
+
+    queue_target: int = 60
+    """Comparisons kept ready ahead of the annotators, per campaign."""
+
+    trainer_threads: int | None = None
+    """Threads of a training run. Unset: all cores."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether people reach the app over HTTPS."""
+        return self.base_url is not None and self.base_url.scheme == "https"
+
+    @property
+    def snapshots_dir(self) -> Path:
+        """Where frozen datasets lie."""
+        return self.data_dir / "snapshots"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where training runs lie."""
+        return self.data_dir / "runs"
+
+    @property
+    def starter_dir(self) -> Path:
+        """The starter model's package: weights, prompts and probe prompts that ship with Palate."""
+        return ROOT / "trainer" / "starter"
+
+    @property
+    def allowed_model_roots(self) -> list[Path]:
+        """Folders from which the model server may load."""
+        return [self.data_dir, self.starter_dir / "model", *self.model_roots]
+
+    def required_secret(self) -> bytes:
+        """The installation's secret key; raises RuntimeError where `with_secrets` was not used."""
+        if self.secret_key is None:
+            raise RuntimeError("Settings were read without secrets; use load_settings()")
+        return self.secret_key.get_secret_value().encode()
+
+
+def load_settings() -> Settings:
+    """Settings from the environment, with secrets drawn and kept in the data folder where none are given."""
+    return with_secrets(Settings())
+
+
+def with_secrets(settings: Settings) -> Settings:
+    """The same settings with every secret filled in, from `data_dir` or freshly drawn into it."""
+    data_dir = settings.data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    secret_key = settings.secret_key or _kept_secret(data_dir / "secret-key")
+    token = settings.model_server_token or _kept_secret(data_dir / "model-server-token")
+    return settings.model_copy(update={"data_dir": data_dir, "secret_key": secret_key, "model_server_token": token})
+
+
+def _kept_secret(path: Path) -> SecretStr:
+    """A secret that lives in a file only its owner can read; two processes starting at once agree on one."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(32))
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+    return SecretStr(path.read_text().strip())

@@ -1,0 +1,1 @@
+"""`palate up`: embedded PostgreSQL, migrations, and the processes it starts, watches and stops in order."""

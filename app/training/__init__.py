@@ -1,0 +1,6 @@
+"""Training runs: requested, followed, judged by the gate, and deployed.
+
+A **run** freezes a snapshot, starts the trainer on a run folder, follows it, registers the **model version** that
+comes out, and asks the **gate** (a pure function of the run's report) whether it may serve. Leans on datasets
+and deployments.
+"""

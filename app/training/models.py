@@ -1,0 +1,102 @@
+"""Tables of training runs, gate overrides and probe prompts."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.accounts.models import User
+from app.database import Base, stored_by_value
+from app.datasets.models import Snapshot
+from app.deployments.models import ModelLine, ModelVersion
+
+
+class RunState(StrEnum):
+    """Where a run is; the first two are under way."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self not in {RunState.WAITING, RunState.RUNNING}
+
+
+class Run(Base):
+    """One training. Once over it is never edited."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index(
+            "uq_runs_under_way",
+            "line_id",
+            unique=True,
+            postgresql_where=text("state IN ('waiting', 'running')"),
+        ),
+        CheckConstraint("state <> 'succeeded' OR model_version_id IS NOT NULL", name="success_registers_a_version"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("model_lines.id"))
+    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshots.id"))
+    base_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
+    start_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
+    reference_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
+    state: Mapped[RunState] = mapped_column(stored_by_value(RunState))
+    method: Mapped[str]
+    hyperparameters: Mapped[dict[str, Any]] = mapped_column(comment="trainer.contract.Hyperparameters")
+    budget: Mapped[dict[str, Any]] = mapped_column(comment="trainer.contract.Budget")
+    seed: Mapped[int] = mapped_column(BigInteger)
+    version_number: Mapped[int] = mapped_column(comment="number that the version will have in its line")
+    fraction: Mapped[float] = mapped_column(server_default=text("0"), comment="done so far, 0 to 1")
+    message: Mapped[str] = mapped_column(server_default="", comment="what it does, or why it ended")
+    deploys_when_passed: Mapped[bool] = mapped_column(server_default=text("true"))
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), comment="trainer.contract.Report")
+    gate: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True), comment="the gate's checks, as decided")
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"), unique=True)
+    requested_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    line: Mapped[ModelLine] = relationship()
+    snapshot: Mapped[Snapshot] = relationship()
+    start_version: Mapped[ModelVersion] = relationship(foreign_keys="Run.start_version_id")
+    model_version: Mapped[ModelVersion | None] = relationship(foreign_keys="Run.model_version_id")
+    requested_by: Mapped[User | None] = relationship()
+
+
+class GateOverride(Base):
+    """A manager's decision to deploy what the gate refused, with the reason they wrote."""
+
+    __tablename__ = "gate_overrides"
+    __table_args__ = (CheckConstraint("length(trim(reason)) >= 10", name="reason_says_something"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), unique=True)
+    by_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    reason: Mapped[str]
+    at: Mapped[datetime]
+
+    run: Mapped[Run] = relationship()
+    by: Mapped[User] = relationship()
+
+
+class LineProbe(Base):
+    """A probe prompt of a line: what every version must still be able to do."""
+
+    __tablename__ = "line_probes"
+    __table_args__ = (UniqueConstraint("line_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("model_lines.id"))
+    name: Mapped[str]
+    probe: Mapped[dict[str, Any]] = mapped_column(comment="trainer.contract.ProbePrompt")
