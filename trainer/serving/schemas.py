@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from trainer.contract import Message
 from trainer.serving.errors import InvalidRequestError
 
+MAX_STOP_STRINGS = 16
+
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "stream": (False,),
     "stream_options": (),
@@ -69,7 +71,7 @@ class ChatCompletionRequest(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[str, Field(min_length=1)] | Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop: str | list[str] | None = None
 
     # What asks for something that we do not have; see _NEUTRAL.
     stream: Any = None
@@ -117,11 +119,10 @@ class ChatCompletionRequest(BaseModel):
         return limits.pop() if limits else None
 
     def stop_strings(self) -> tuple[str, ...]:
-        """The stop strings, however they were given."""
-        if self.stop is None:
-            return ()
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-
-
-StopString = Annotated[str, Field(min_length=1)]
-ChatCompletionRequest.model_rebuild()
+        """The stop strings, however they were given. Raises InvalidRequestError for an empty one or too many."""
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        if not all(stops) or len(stops) > MAX_STOP_STRINGS:
+            raise InvalidRequestError(
+                f"stop may hold up to {MAX_STOP_STRINGS} strings, none of them empty.", parameter="stop"
+            )
+        return stops
