@@ -1,0 +1,94 @@
+"""Model folders that tests can tell apart: tiny, with weights chosen so that their completions show who wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIALS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+
+
+def byte_tokenizer(*, template: bool = True) -> PreTrainedTokenizerBase:
+    """A tokenizer with one token per byte: any text, and any cut through a character, can be written."""
+    vocabulary = {token: index for index, token in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        extra_special_tokens=SPECIALS[2:],
+        chat_template=TEMPLATE if template else None,
+    )
+
+
+def tiny_config(architecture: str, *, vocabulary: int, context: int) -> PreTrainedConfig:
+    """A configuration of a few thousand parameters: `llama`, `gpt2` or `qwen3`."""
+    shared: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": False,
+        "eos_token_id": 1,
+        "bos_token_id": None,
+        "pad_token_id": 0,
+    }
+    if architecture == "gpt2":
+        return GPT2Config(n_embd=32, n_layer=2, n_head=2, **shared)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    return (LlamaConfig if architecture == "llama" else Qwen3Config)(**sizes, **heads, **shared)
+
+
+def random_model(
+    *, architecture: str = "llama", context: int = 128, template: bool = True, seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model with random weights, large enough in scale that its completions vary."""
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer(template=template)
+    config = tiny_config(architecture, vocabulary=len(tokenizer), context=context)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return model.eval(), tokenizer
+
+
+def lettered_model(letters: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model that writes nothing but `letters`, in an order that depends on prompt and seed, and never ends."""
+    model, tokenizer = random_model(**options)
+    allowed = [token for letter in letters for token in tokenizer(letter, add_special_tokens=False)["input_ids"]]
+    # One direction of the final hidden state is all but constant; along it, whole tokens are ruled out.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.mul_(0.01)
+        model.get_input_embeddings().weight[:, 0] = 50.0
+        head = model.get_output_embeddings().weight.mul_(0.1)
+        head[:, 0] = -50.0
+        head[allowed, 0] = 0.0
+    return model, tokenizer
+
+
+def save(folder: Path, pair: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> Path:
+    """Write a model folder; the folder."""
+    for part in pair:
+        part.save_pretrained(folder)
+    return folder
