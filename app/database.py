@@ -78,6 +78,11 @@ def libpq_url(url: str) -> str:
 SessionFactory = sessionmaker[Session]
 
 
+def make_session_factory(engine: Engine) -> SessionFactory:
+    """Sessions whose objects stay readable after their transaction: pages render what services returned."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
 def get_session(request: Request) -> Iterator[Session]:
     """One transaction per request: returning commits it, raising rolls it back."""
     factory: SessionFactory = request.app.state.session_factory

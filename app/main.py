@@ -6,10 +6,11 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from app.accounts.access import VISITOR_COOKIE, identify, verify_csrf
 from app.clock import Clock, utc_now
-from app.database import SessionFactory
+from app.database import SessionFactory, make_engine, make_session_factory
 from app.errors import add_error_pages
+from app.health import router as health
 from app.security import SecurityHeaders
-from app.settings import ROOT, Settings
+from app.settings import ROOT, Settings, load_settings
 
 
 def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Clock = utc_now) -> FastAPI:
@@ -33,6 +34,14 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     return app
 
 
+def from_environment() -> FastAPI:
+    """The app as a server starts it, from the environment; needs DATABASE_URL."""
+    settings = load_settings()
+    if settings.database_url is None:
+        raise RuntimeError("DATABASE_URL is not set; `palate web` sets it, or starts the embedded PostgreSQL")
+    return create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))
+
+
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return []
+    return [health]

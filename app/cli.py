@@ -1,0 +1,122 @@
+"""The `palate` command: starts the parts, and does from a terminal what the pages do."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from sqlalchemy.exc import OperationalError
+
+from app.commands import comparisons, prompts, runs, snapshots, users
+from app.commands.surroundings import opened_database
+from app.errors import DomainError
+from app.settings import Settings, load_settings, with_secrets
+from app.stack.up import run_stack
+from app.starter import prepare
+
+cli = typer.Typer(
+    name="palate",
+    help="Collect preferences, train a language model on them, and serve it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.add_typer(users.cli, name="user")
+cli.add_typer(prompts.cli, name="prompts")
+cli.add_typer(comparisons.cli, name="comparisons")
+cli.add_typer(snapshots.cli)
+cli.add_typer(runs.cli)
+console = Console()
+
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="PALATE_HOST or 127.0.0.1")]
+PortOption = Annotated[int | None, typer.Option(help="Port of the pages.", show_default="PALATE_PORT or 8000")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for everything that Palate keeps.", show_default="PALATE_DATA_DIR or palate-data"),
+]
+
+
+@cli.command()
+def up(host: HostOption = None, port: PortOption = None, data_dir: DataDirOption = None) -> None:
+    """Start everything on this machine and print the address. Ctrl-C stops it in order."""
+    chosen = {"host": host, "port": port, "data_dir": data_dir}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = with_secrets(Settings(**given))  # type: ignore[arg-type]
+    run_stack(settings, prepare=prepare, console=console)
+
+
+@cli.command()
+def web(
+    host: HostOption = None,
+    port: PortOption = None,
+    workers: Annotated[int, typer.Option(help="Processes that serve pages.")] = 1,
+) -> None:
+    """Serve the pages."""
+    import uvicorn
+
+    settings = load_settings()
+    with opened_database(settings) as settings:
+        assert settings.database_url is not None
+        os.environ["DATABASE_URL"] = settings.database_url
+        uvicorn.run(
+            "app.main:from_environment",
+            factory=True,
+            host=host or settings.host,
+            port=port or settings.port,
+            workers=workers,
+            access_log=False,
+            proxy_headers=True,
+            timeout_graceful_shutdown=5,
+        )
+
+
+@cli.command()
+def worker(concurrency: Annotated[int, typer.Option(help="Jobs at a time.")] = 6) -> None:
+    """Run the background jobs: generation, imports, snapshots, training runs, deployments."""
+    from app.worker import run_worker
+
+    with opened_database(load_settings()) as settings:
+        run_worker(settings, concurrency=concurrency)
+
+
+@cli.command("model-server", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def model_server(context: typer.Context) -> None:
+    """Serve the models (OpenAI-compatible). Further options go to `python -m trainer serve`."""
+    settings = load_settings()
+    assert settings.model_server_token is not None
+    address = settings.model_server_url.removeprefix("http://").rstrip("/")
+    host, _, port = address.partition(":")
+    roots = [option for root in settings.allowed_model_roots for option in ("--allowed-root", str(root))]
+    os.environ["PALATE_MODEL_SERVER_TOKEN"] = settings.model_server_token.get_secret_value()
+    arguments = ["-m", "trainer", "serve", "--host", host, "--port", port or "8001", *roots, *context.args]
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to the schema of this code."""
+    with opened_database(load_settings()):
+        console.print("The database is at the newest revision.")
+
+
+def main() -> None:
+    """Entry point: a refusal of the domain is one clear sentence, not a traceback."""
+    try:
+        cli()
+    except DomainError as error:
+        Console(stderr=True).print(f"[bold red]{error.title}.[/] {error.message}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except OperationalError as error:
+        Console(stderr=True).print(
+            f"[bold red]The database does not answer.[/] {error.orig}\nCheck DATABASE_URL, or unset it to use the "
+            "embedded PostgreSQL.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The worker: runs every domain's background jobs, and takes up those whose worker died.
+
+A job whose worker has shown no heartbeat for `SILENCE_SECONDS` is run again; every job can be.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+
+from procrastinate import App, Blueprint, PsycopgConnector
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.jobs import Status
+
+from app.background import Workplace
+from app.clock import utc_now
+from app.comparisons.jobs import blueprint as comparison_jobs
+from app.database import libpq_url, make_engine, make_session_factory
+from app.datasets.jobs import blueprint as dataset_jobs
+from app.deployments.jobs import blueprint as deployment_jobs
+from app.generation.jobs import blueprint as generation_jobs
+from app.settings import Settings
+from app.training.jobs import blueprint as training_jobs
+
+logger = logging.getLogger("palate.worker")
+
+HEARTBEAT_SECONDS = 3.0
+SILENCE_SECONDS = 12.0
+"""Silence after which a worker counts as dead: four heartbeats missed."""
+STOP_SECONDS = 5.0
+"""How long running jobs may go on after a polite stop; then they are left to be run again."""
+
+JOBS: dict[str, Blueprint] = {
+    "comparisons": comparison_jobs,
+    "datasets": dataset_jobs,
+    "deployments": deployment_jobs,
+    "generation": generation_jobs,
+    "training": training_jobs,
+}
+
+
+def make_worker_app(database_url: str) -> App:
+    """The queue with all jobs on it."""
+    app = App(connector=PsycopgConnector(conninfo=libpq_url(database_url), min_size=1, max_size=6))
+    for namespace, blueprint in JOBS.items():
+        app.add_tasks_from(blueprint, namespace=namespace)
+    return app
+
+
+def run_worker(settings: Settings, *, concurrency: int) -> None:
+    """Work until told to stop. Ends the process: a job's thread that does not listen is not waited for."""
+    assert settings.database_url is not None
+    engine = make_engine(settings.database_url, pool_size=concurrency)
+    place = Workplace(settings=settings, session_factory=make_session_factory(engine), clock=utc_now)
+    asyncio.run(_work(make_worker_app(settings.database_url), place, concurrency=concurrency))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+async def _work(app: App, place: Workplace, *, concurrency: int) -> None:
+    async with app.open_async():
+        rescuer = asyncio.create_task(rescue_for_ever(app))
+        try:
+            await app.run_worker_async(
+                name="palate",
+                concurrency=concurrency,
+                fetch_job_polling_interval=2.0,
+                shutdown_graceful_timeout=STOP_SECONDS,
+                delete_jobs="successful",
+                update_heartbeat_interval=HEARTBEAT_SECONDS,
+                stalled_worker_timeout=SILENCE_SECONDS,
+                additional_context={"workplace": place},
+            )
+        finally:
+            rescuer.cancel()
+
+
+async def rescue_for_ever(app: App) -> None:
+    """Every few seconds put back in line the jobs of workers that fell silent."""
+    while True:
+        try:
+            await rescue_stalled_jobs(app)
+        except Exception:
+            logger.exception("Looking for stalled jobs failed; trying again")
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+async def rescue_stalled_jobs(app: App) -> int:
+    """Put stalled jobs back in line; returns how many."""
+    stalled = list(await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE_SECONDS))
+    for job in stalled:
+        logger.warning("Job %s (%s) lost its worker; running it again", job.id, job.task_name)
+        try:
+            await app.job_manager.retry_job(job)
+        except UniqueViolation:  # the same work is in line already
+            await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
+    return len(stalled)
