@@ -1,0 +1,299 @@
+"""Measuring a version: held-out preferences, samples drawn afresh, probe prompts.
+
+Two versions are measured alike, on the same pairs, prompts and seeds, whether or not a training lies
+between them (`evaluate_versions` compares any two).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trainer.behaviour import behaviour_of, is_malformed, is_refusal, probe_passed, repetition
+from trainer.chat import completion_text, end_token_ids, prompt_token_ids
+from trainer.contract import (
+    Contract,
+    HeldOutPair,
+    Message,
+    Outcome,
+    Preferences,
+    ProbeResult,
+    PromptSamples,
+    Report,
+    RunRequest,
+    Sample,
+    VersionResults,
+    weights_sha256,
+)
+from trainer.drawing import Drawing, draw_completions
+from trainer.groups import TokenizedPair, Tokens, preference_pairs, sides, tokenized_pairs
+from trainer.logps import sequence_logps
+from trainer.models import context_tokens, load_model, verify_model
+from trainer.snapshot import Ranking, Snapshot, read_snapshot
+
+
+@dataclass(frozen=True)
+class SamplePrompt:
+    """A prompt to draw samples for, as messages and as the model reads it."""
+
+    prompt_id: str
+    messages: tuple[Message, ...]
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What every version of a run is measured on."""
+
+    request: RunRequest
+    held_out: list[TokenizedPair]
+    prompts: list[SamplePrompt]
+
+
+class ProbeAnswer(Contract):
+    """One version's greedy completion of a probe prompt."""
+
+    text: str
+    passed: bool
+
+
+class Measured(Contract):
+    """Everything measured of one version; `samples` per prompt of the examination, `probes` per probe."""
+
+    results: VersionResults
+    samples: list[list[Sample]]
+    probes: list[ProbeAnswer] = Field(default_factory=list)
+
+
+def examination(
+    request: RunRequest,
+    snapshot: Snapshot,
+    held_out: list[TokenizedPair],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_tokens: int,
+) -> Examination:
+    """Which pairs and prompts to measure versions on: held-out prompts first, training prompts where those are few.
+
+    Prompts that leave no room for a completion within `max_tokens` (the model's context) are passed over.
+    """
+    room = max_tokens - request.sampling.max_tokens
+    prompts: list[SamplePrompt] = []
+    for rankings in (snapshot.held_out, snapshot.train):
+        for prompt_id, messages in _shuffled_prompts(rankings, seed=request.seed):
+            if len(prompts) == request.sampling.prompts:
+                break
+            token_ids = tuple(prompt_token_ids(tokenizer, messages))
+            if 0 < len(token_ids) <= room:
+                prompts.append(SamplePrompt(prompt_id, messages, token_ids))
+    return Examination(request=request, held_out=held_out, prompts=prompts)
+
+
+def _shuffled_prompts(rankings: Sequence[Ranking], *, seed: int) -> list[tuple[str, tuple[Message, ...]]]:
+    prompts = sorted({ranking.prompt_id: ranking.prompt for ranking in rankings}.items(), key=lambda item: item[0])
+    random.Random(seed).shuffle(prompts)  # noqa: S311  (not a secret)
+    return prompts
+
+
+def measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    reference: PreTrainedModel | None,
+    exam: Examination,
+    *,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Measured:
+    """Measure one version. `reference` is None where the version is the reference itself."""
+    preferences = held_out_preferences(model, reference, exam.held_out)
+    on_progress(0.2)
+    samples = draw_samples(model, tokenizer, reference, exam, on_progress=lambda share: on_progress(0.2 + 0.7 * share))
+    probes = probe_answers(model, tokenizer, exam.request)
+    on_progress(1.0)
+    return Measured(
+        results=VersionResults(preferences=preferences, behaviour=behaviour_of(samples)),
+        samples=samples,
+        probes=probes,
+    )
+
+
+def held_out_preferences(
+    model: PreTrainedModel, reference: PreTrainedModel | None, pairs: Sequence[TokenizedPair]
+) -> Preferences:
+    """Held-out preference accuracy (design.md, section 4) of one version, pair by pair."""
+    sequences = sides(pairs)
+    logps = sequence_logps(model, sequences)
+    chosen, rejected = logps[: len(pairs)], logps[len(pairs) :]
+    rewards: list[float] = []
+    if reference is not None:
+        reference_logps = sequence_logps(reference, sequences)
+        log_ratios = [ours - theirs for ours, theirs in zip(logps, reference_logps, strict=True)]
+        rewards = [log_ratios[index] - log_ratios[index + len(pairs)] for index in range(len(pairs))]
+    per_token = [
+        chosen[index] / len(pair.chosen.completion) - rejected[index] / len(pair.rejected.completion)
+        for index, pair in enumerate(pairs)
+    ]
+    return Preferences(
+        pairs=[
+            HeldOutPair(
+                prompt_id=pair.prompt_id,
+                chosen_id=pair.chosen_id,
+                rejected_id=pair.rejected_id,
+                weight=pair.weight,
+                chosen_logp=chosen[index],
+                rejected_logp=rejected[index],
+                chosen_tokens=len(pair.chosen.completion),
+                rejected_tokens=len(pair.rejected.completion),
+            )
+            for index, pair in enumerate(pairs)
+        ],
+        prompts=len({pair.prompt_id for pair in pairs}),
+        accuracy=favoured_share([best - worst for best, worst in zip(chosen, rejected, strict=True)]),
+        normalised_accuracy=favoured_share(per_token),
+        reward_accuracy=favoured_share(rewards),
+    )
+
+
+def favoured_share(margins: Sequence[float]) -> float | None:
+    """Share of margins above zero, zero counting half; None without any."""
+    if not margins:
+        return None
+    return sum(1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins) / len(margins)
+
+
+def draw_samples(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    reference: PreTrainedModel | None,
+    exam: Examination,
+    *,
+    on_progress: Callable[[float], None],
+) -> list[list[Sample]]:
+    """Fresh samples of the examination's prompts, with what the behaviour figures need."""
+    sampling = exam.request.sampling
+    drawing = Drawing(
+        copies=sampling.samples_per_prompt,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+        seed=exam.request.seed,
+    )
+    end_ids = end_token_ids(tokenizer, model.config, model.generation_config)
+    drawn = draw_completions(
+        model, [prompt.token_ids for prompt in exam.prompts], drawing, end_ids=end_ids, on_progress=on_progress
+    )
+    sequences = [
+        Tokens(prompt.token_ids, tuple(token_ids))
+        for prompt, completions in zip(exam.prompts, drawn, strict=True)
+        for token_ids in completions
+    ]
+    drifts = iter(_drift_per_token(model, reference, sequences))
+    return [[_sample(tokenizer, ids, end_ids, drift=next(drifts)) for ids in completions] for completions in drawn]
+
+
+def _drift_per_token(
+    model: PreTrainedModel, reference: PreTrainedModel | None, sequences: Sequence[Tokens]
+) -> list[float]:
+    if reference is None:
+        return [0.0] * len(sequences)
+    ours, theirs = sequence_logps(model, sequences), sequence_logps(reference, sequences)
+    return [
+        (mine - other) / len(sequence.completion) for mine, other, sequence in zip(ours, theirs, sequences, strict=True)
+    ]
+
+
+def _sample(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_ids: set[int], *, drift: float) -> Sample:
+    finished = token_ids[-1] in end_ids
+    body = list(token_ids[:-1] if finished else token_ids)
+    text = completion_text(tokenizer, body)
+    return Sample(
+        text=text,
+        tokens=len(body),
+        finished=finished,
+        repetition=repetition(text),
+        refusal=is_refusal(text),
+        malformed=is_malformed(text) or not set(tokenizer.all_special_ids).isdisjoint(body),
+        drift=drift,
+    )
+
+
+def probe_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: RunRequest) -> list[ProbeAnswer]:
+    """The greedy completion of every probe prompt, and whether it passes."""
+    end_ids = end_token_ids(tokenizer, model.config, model.generation_config)
+    drawing = Drawing(copies=1, temperature=0.0, top_p=1.0, max_tokens=request.sampling.max_tokens, seed=request.seed)
+    prompts = [prompt_token_ids(tokenizer, probe.prompt) for probe in request.probes]
+    answers: list[ProbeAnswer] = []
+    for probe, drawn in zip(request.probes, draw_completions(model, prompts, drawing, end_ids=end_ids), strict=True):
+        text = completion_text(tokenizer, [token for token in drawn[0] if token not in end_ids])
+        answers.append(ProbeAnswer(text=text, passed=probe_passed(probe, text)))
+    return answers
+
+
+def prompt_samples(exam: Examination, before: Measured, after: Measured | None) -> list[PromptSamples]:
+    """Samples side by side, prompt by prompt; `after` is None where the run did not come so far."""
+    return [
+        PromptSamples(
+            prompt_id=prompt.prompt_id,
+            prompt=list(prompt.messages),
+            before=before.samples[index],
+            after=after.samples[index] if after else [],
+        )
+        for index, prompt in enumerate(exam.prompts)
+    ]
+
+
+def probe_results(request: RunRequest, before: Measured, after: Measured) -> list[ProbeResult]:
+    """Probe prompts before and after."""
+    return [
+        ProbeResult(
+            name=probe.name,
+            prompt=probe.prompt,
+            expected=probe.expected,
+            before=earlier.text,
+            after=later.text,
+            passed_before=earlier.passed,
+            passed_after=later.passed,
+        )
+        for probe, earlier, later in zip(request.probes, before.probes, after.probes, strict=True)
+    ]
+
+
+def evaluate_versions(request: RunRequest, *, before: Path, after: Path) -> Report:
+    """Measure two model folders against each other as a run would, without training.
+
+    Snapshot, reference, sampling, probes and seed are the request's; the report is what a run that had
+    turned `before` into `after` would have written. Raises TrainerError.
+    """
+    started_at = datetime.now(UTC)
+    snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
+    reference, _ = load_model(verify_model(request.reference))
+    model, tokenizer = load_model(before)
+    limit = context_tokens(model)
+    pairs, dropped = preference_pairs(snapshot.held_out)
+    held_out, over_long = tokenized_pairs(
+        pairs, tokenizer, max_tokens=min(limit, request.hyperparameters.max_tokens or limit)
+    )
+    exam = examination(request, snapshot, held_out, tokenizer, max_tokens=limit)
+    hashes = {"start": weights_sha256(before), "model": weights_sha256(after), "reference": request.reference.sha256}
+    is_reference = hashes["start"] == request.reference.sha256
+    earlier = measure(model, tokenizer, None if is_reference else reference, exam)
+    later = measure(load_model(after)[0], tokenizer, reference, exam)
+    return Report(
+        run_id=request.run_id,
+        state=Outcome.SUCCEEDED,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        rankings=len(snapshot.train) + len(snapshot.held_out),
+        held_out_pairs=len(held_out),
+        dropped=dict(dropped + over_long),
+        before=earlier.results,
+        after=later.results,
+        samples=prompt_samples(exam, earlier, later),
+        probes=probe_results(request, earlier, later),
+        hashes={**hashes, "rows_sha256": request.snapshot.rows_sha256},
+    )
