@@ -1,0 +1,52 @@
+"""`python -m trainer run <folder>`, `python -m trainer serve`, `python -m trainer starter`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMANDS = {
+    "serve": "trainer.serving",
+    "starter": "trainer.starter.__main__",
+}
+"""Commands that read their own arguments: `main(argv) -> int` of the module."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, do what it says, and return the exit code."""
+    # Threads that spin while they wait make torch 10 to 60 times slower as soon as something else wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        return int(importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:]) or 0)
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run",
+        help="carry out a training run, or go on with one that was interrupted",
+        description="Carry out the training run in a folder. Exit codes: 0 the run succeeded or had ended before, "
+        "1 failed (report.json says why), 2 usage, 3 another trainer holds the run, 4 cancelled.",
+    )
+    run.add_argument("folder", type=Path, help="run folder that holds request.json")
+    commands.add_parser("serve", help="serve model versions over HTTP")
+    commands.add_parser("starter", help="make the starter model")
+    options = parser.parse_args(arguments)
+    return carry_out_run(options.folder)
+
+
+def carry_out_run(folder: Path) -> int:
+    """Import what training needs, which takes seconds, and carry out the run."""
+    from transformers.utils import logging
+
+    from trainer.run import run
+
+    logging.disable_progress_bar()
+    return int(run(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

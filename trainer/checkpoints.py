@@ -1,0 +1,90 @@
+"""Resumable states of a training: `checkpoints/step-N/`, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+STATE_FILE = "state.pt"
+KEPT = 2
+"""Checkpoints that stay; older ones are deleted once a newer one is whole."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """How far a training has come: steps done, tokens seen, and whether it is over."""
+
+    step: int = 0
+    tokens: int = 0
+    finished: bool = False
+
+
+def save_checkpoint(
+    folder: Path, state: TrainingState, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write `folder/step-N`, then delete all but the newest ones."""
+    content = {
+        "step": state.step,
+        "tokens": state.tokens,
+        "finished": state.finished,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    with written_whole(folder / f"step-{state.step}") as part:
+        torch.save(content, part / STATE_FILE)
+    for old in _checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Put model, optimizer and random numbers back to the newest checkpoint; a fresh state where there is none."""
+    found = _checkpoints(folder)
+    if not found:
+        return TrainingState()
+    content = torch.load(found[-1] / STATE_FILE, weights_only=True)
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    torch.set_rng_state(content["rng"])
+    return TrainingState(step=content["step"], tokens=content["tokens"], finished=content["finished"])
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes its name only when all is on disk, replacing one left by an earlier start.
+
+    On any error what was written goes.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for path in [*part.iterdir(), part]:
+            _flush(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    _flush(folder.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,339 @@
+"""One training run, from `request.json` to `report.json`: read from top to bottom.
+
+Every stage leaves what it found under `checkpoints/`, so a run taken up again after a kill goes on where
+it was. Whatever happens, the report is written last and says how the run ended; without one, the run can
+be taken up again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import sys
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trainer.artifact import round_weights, write_model
+from trainer.chat import template_sha256, tokenizer_sha256
+from trainer.contract import (
+    CHECKPOINTS_FOLDER,
+    MODEL_FOLDER,
+    REPORT_FILE,
+    REQUEST_FILE,
+    Outcome,
+    Report,
+    RunRequest,
+    Stage,
+    read_json,
+    weights_sha256,
+    write_json,
+)
+from trainer.errors import ModelError, NothingToTrainOnError, TrainerError
+from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
+from trainer.groups import DROP_REASONS, TokenizedPair, preference_pairs, sides, tokenized_pairs
+from trainer.loop import train
+from trainer.models import context_tokens, load_model, stored_dtype, verify_model
+from trainer.record import Recorder, RunBusyError, RunCancelled, run_lock
+from trainer.reference import Reference, add_to_table, prepare_reference, read_table
+from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
+
+BEFORE_FILE = "before.json"
+REFERENCE_FOLDER = "reference"
+SMALL_MODEL_PARAMETERS = 4_000_000
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "pyarrow")
+
+
+class ExitCode(IntEnum):
+    """How the process ends. Any other code (a kill, Ctrl-C) means: no report, start it again to go on."""
+
+    DONE = 0
+    """The run succeeded, or had ended before."""
+    FAILED = 1
+    """The report says why."""
+    USAGE = 2
+    """No such folder, or no such command."""
+    BUSY = 3
+    """Another trainer holds the run."""
+    CANCELLED = 4
+
+
+@dataclass
+class Findings:
+    """What a run knows of itself so far; a report is made of it however the run ends."""
+
+    steps: int = 0
+    rankings: int = 0
+    train_pairs: int = 0
+    held_out_pairs: int = 0
+    train_tokens: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    hashes: dict[str, str] = field(default_factory=dict)
+    exam: Examination | None = None
+    before: Measured | None = None
+    after: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Models:
+    """The policy in training, the frozen reference, and the folder that the policy started from."""
+
+    policy: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    reference: PreTrainedModel
+    start_folder: Path
+    starts_at_reference: bool
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is trained on, and what is held out."""
+
+    train: list[TokenizedPair]
+    held_out: list[TokenizedPair]
+
+
+def run(folder: Path) -> ExitCode:
+    """Carry out the run in `folder`, or what is left of it, and say how that ended."""
+    if not folder.is_dir():
+        say(f"There is no run folder at {folder}.")
+        return ExitCode.USAGE
+    try:
+        with run_lock(folder):
+            if (folder / REPORT_FILE).is_file():
+                say(f"{folder / REPORT_FILE} is there: the run has ended, nothing is left to do.")
+                return ExitCode.DONE
+            return _run_to_a_report(folder)
+    except RunBusyError as error:
+        say(str(error))
+        return ExitCode.BUSY
+
+
+def _run_to_a_report(folder: Path) -> ExitCode:
+    findings = Findings()
+    recorder: Recorder | None = None
+    state, message = Outcome.SUCCEEDED, ""
+    try:
+        recorder = Recorder(folder, say=say)
+        request = read_request(folder)
+        _carry_out(request, folder, recorder, findings)
+    except RunCancelled:
+        state, message = Outcome.CANCELLED, "The run was cancelled. No model was written."
+    except TrainerError as error:
+        state, message = Outcome.FAILED, str(error)
+    except OSError as error:
+        traceback.print_exc()
+        state, message = Outcome.FAILED, _told(error, folder)
+    except Exception as error:
+        traceback.print_exc()
+        state = Outcome.FAILED
+        message = (
+            f"The trainer met an error it does not know ({type(error).__name__}: {error}). The log has the details."
+        )
+    report = _report(folder, recorder, findings, state, message)
+    say(message or "The run has succeeded.")
+    write_json(folder / REPORT_FILE, report)
+    return {Outcome.SUCCEEDED: ExitCode.DONE, Outcome.CANCELLED: ExitCode.CANCELLED}.get(state, ExitCode.FAILED)
+
+
+def _told(error: OSError, folder: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk that holds {folder} is full. Free some space, then start a new run."
+    return f"A file could not be read or written: {error}. See to it, then start a new run."
+
+
+def read_request(folder: Path) -> RunRequest:
+    """The run's request. Raises TrainerError where it is missing, newer than this code, or not understood."""
+    path = folder / REQUEST_FILE
+    if not path.is_file():
+        raise TrainerError(f"{folder} holds no {REQUEST_FILE}, so there is nothing to carry out.")
+    try:
+        refuse_newer_format(json.loads(path.read_bytes()), what=f"The request {path}")
+        return read_json(path, RunRequest)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise TrainerError(f"{path} is not understood: {place}: {fault['msg']}.") from error
+    except ValueError as error:
+        raise TrainerError(f"{path} is not JSON: {error}.") from error
+
+
+def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: Findings) -> None:
+    torch.manual_seed(request.seed)
+    checkpoints = folder / CHECKPOINTS_FOLDER
+    with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
+        snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
+        findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
+        models = _load_models(request, findings)
+        pairs = _tokenized(request, snapshot, models, findings)
+        exam = examination(
+            request, snapshot, pairs.held_out, models.tokenizer, max_tokens=context_tokens(models.policy)
+        )
+        findings.exam = exam
+    with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(pairs.held_out)} held-out pairs."):
+        findings.before = _measured_before(checkpoints, models, exam, recorder)
+    with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
+        reference = _reference(request, checkpoints, models, pairs, recorder)
+    with recorder.stage(Stage.TRAINING, f"Training on {len(pairs.train)} pairs."):
+        state = train(
+            models.policy,
+            pairs=pairs.train,
+            held_out=pairs.held_out,
+            reference=reference,
+            hyperparameters=request.hyperparameters,
+            budget=request.budget,
+            seed=request.seed,
+            recorder=recorder,
+            checkpoints=checkpoints,
+        )
+        findings.steps, findings.train_tokens = state.step, state.tokens
+    dtype = stored_dtype(models.start_folder)
+    round_weights(models.policy, dtype)
+    with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
+        findings.after = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
+    with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
+        write_model(models.policy, folder / MODEL_FOLDER, start=models.start_folder, dtype=dtype)
+        findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
+        recorder.row(1.0)
+
+
+def _load_models(request: RunRequest, findings: Findings) -> Models:
+    start_folder = verify_model(request.start)
+    reference_folder = verify_model(request.reference)
+    policy, tokenizer = load_model(start_folder)
+    reference, reference_tokenizer = load_model(reference_folder)
+    reference.requires_grad_(False)
+    torch.set_num_threads(request.budget.threads or fitting_threads(policy))
+    if tokenizer_sha256(tokenizer) != tokenizer_sha256(reference_tokenizer):
+        raise ModelError(
+            f"{request.start.name} and its reference {request.reference.name} read text with different tokenizers. "
+            "Choose a reference of the same line."
+        )
+    findings.hashes |= {
+        "start": request.start.sha256,
+        "reference": request.reference.sha256,
+        "tokenizer": tokenizer_sha256(tokenizer),
+        "chat_template": template_sha256(tokenizer),
+    }
+    return Models(
+        policy=policy,
+        tokenizer=tokenizer,
+        reference=reference,
+        start_folder=start_folder,
+        starts_at_reference=request.start.sha256 == request.reference.sha256,
+    )
+
+
+def fitting_threads(model: PreTrainedModel) -> int:
+    """All cores that the process may use; one for a model so small that threads would mostly wait for each other.
+
+    A rule rather than a measurement, as the numbers of a run depend on it to the last bit.
+    """
+    return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else len(os.sched_getaffinity(0))
+
+
+def _tokenized(request: RunRequest, snapshot: Snapshot, models: Models, findings: Findings) -> Pairs:
+    """Training and held-out pairs, what was left out being counted. Raises NothingToTrainOnError."""
+    limit = context_tokens(models.policy)
+    limit = min(limit, request.hyperparameters.max_tokens or limit)
+    tokenized: list[list[TokenizedPair]] = []
+    for rankings in (snapshot.train, snapshot.held_out):
+        pairs, dropped = preference_pairs(rankings)
+        kept, dropped_too = tokenized_pairs(pairs, models.tokenizer, max_tokens=limit)
+        findings.dropped += dropped + dropped_too
+        tokenized.append(kept)
+    found = Pairs(*tokenized)
+    findings.rankings = len(snapshot.train) + len(snapshot.held_out)
+    findings.train_pairs, findings.held_out_pairs = len(found.train), len(found.held_out)
+    say(f"{len(found.train)} pairs to train on, {len(found.held_out)} held out; left out: {_listed(findings.dropped)}.")
+    if not found.train:
+        raise NothingToTrainOnError(
+            f"The snapshot's {len(snapshot.train)} training rankings make no preference pair "
+            f"(left out: {_listed(findings.dropped)}). Judge more comparisons in which one completion is better, "
+            "freeze a new snapshot and start a new run."
+        )
+    return found
+
+
+def _listed(dropped: Counter[str]) -> str:
+    return ", ".join(f"{count} {DROP_REASONS[reason]}" for reason, count in sorted(dropped.items())) or "nothing"
+
+
+def _measured_before(checkpoints: Path, models: Models, exam: Examination, recorder: Recorder) -> Measured:
+    """The start as it was measured by an earlier start of this run, else measured now."""
+    path = checkpoints / BEFORE_FILE
+    if path.is_file():
+        return read_json(path, Measured)
+    reference = None if models.starts_at_reference else models.reference
+    measured = measure(models.policy, models.tokenizer, reference, exam, on_progress=recorder.tick)
+    write_json(path, measured)
+    recorder.row(
+        1.0,
+        message=f"Held-out accuracy before training: {measured.results.preferences.accuracy}",
+        held_out_accuracy=measured.results.preferences.accuracy,
+    )
+    return measured
+
+
+def _reference(request: RunRequest, checkpoints: Path, models: Models, pairs: Pairs, recorder: Recorder) -> Reference:
+    """The reference's word on all pairs: from this run's own notes, then from the shared cache, else computed."""
+    own = checkpoints / REFERENCE_FOLDER
+    shared = Path(request.reference_cache) / request.reference.sha256 if request.reference_cache else None
+    table = read_table(own) or (read_table(shared) if shared else {})
+    drifting = pairs.train if request.hyperparameters.drift_weight > 0 else []
+    reference, added = prepare_reference(
+        models.reference,
+        sides([*pairs.train, *pairs.held_out]),
+        table=table,
+        with_distributions_of=sides(drifting),
+        on_progress=recorder.tick,
+    )
+    # The run's own notes come first: what it goes on with after a kill must not depend on what others cached.
+    if not own.is_dir():
+        add_to_table(own, {**table, **added})
+    if shared:
+        add_to_table(shared, added)
+    return reference
+
+
+def _report(folder: Path, recorder: Recorder | None, findings: Findings, state: Outcome, message: str) -> Report:
+    now = datetime.now(UTC)
+    both = findings.before is not None and findings.after is not None
+    exam, before, after = findings.exam, findings.before, findings.after
+    return Report(
+        run_id=exam.request.run_id if exam else folder.name,
+        state=state,
+        message=message,
+        started_at=recorder.started_at if recorder else now,
+        finished_at=now,
+        steps=findings.steps,
+        resumed=recorder.resumed if recorder else 0,
+        seconds={name: round(value, 3) for name, value in recorder.seconds.items()} if recorder else {},
+        rankings=findings.rankings,
+        train_pairs=findings.train_pairs,
+        held_out_pairs=findings.held_out_pairs,
+        train_tokens=findings.train_tokens,
+        dropped=dict(findings.dropped),
+        before=before.results if before else None,
+        after=after.results if after else None,
+        samples=prompt_samples(exam, before, after) if exam and before else [],
+        probes=probe_results(exam.request, before, after) if both and exam and before and after else [],
+        libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        hashes=findings.hashes,
+    )
+
+
+def say(message: str) -> None:
+    """Tell whoever started the trainer; its standard output is the run's log."""
+    sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S} {message}\n")
+    sys.stdout.flush()
