@@ -6,6 +6,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Identity, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.accounts.models import User
 from app.database import Base, stored_by_value
 from trainer.contract import alias_name, version_name
 
@@ -99,3 +100,4 @@ class Deployment(Base):
     version: Mapped[ModelVersion] = relationship(
         foreign_keys="Deployment.version_id", primaryjoin="Deployment.version_id == ModelVersion.id"
     )
+    by: Mapped[User | None] = relationship()

@@ -57,6 +57,10 @@ class Run(Base):
     version_number: Mapped[int] = mapped_column(comment="number that the version will have in its line")
     fraction: Mapped[float] = mapped_column(server_default=text("0"), comment="done so far, 0 to 1")
     message: Mapped[str] = mapped_column(server_default="", comment="what it does, or why it ended")
+    metrics: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'"), comment="trainer.contract.MetricsRow, thinned: for the chart"
+    )
+    log: Mapped[str] = mapped_column(server_default="", comment="the end of the trainer's log")
     deploys_when_passed: Mapped[bool] = mapped_column(server_default=text("true"))
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
     report: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), comment="trainer.contract.Report")
@@ -69,6 +73,8 @@ class Run(Base):
 
     line: Mapped[ModelLine] = relationship()
     snapshot: Mapped[Snapshot] = relationship()
+    base_version: Mapped[ModelVersion] = relationship(foreign_keys="Run.base_version_id")
+    reference_version: Mapped[ModelVersion] = relationship(foreign_keys="Run.reference_version_id")
     start_version: Mapped[ModelVersion] = relationship(foreign_keys="Run.start_version_id")
     model_version: Mapped[ModelVersion | None] = relationship(foreign_keys="Run.model_version_id")
     requested_by: Mapped[User | None] = relationship()

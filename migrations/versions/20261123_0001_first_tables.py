@@ -563,6 +563,14 @@ def upgrade() -> None:
         ),
         sa.Column("fraction", sa.Double(), server_default=sa.text("0"), nullable=False, comment="done so far, 0 to 1"),
         sa.Column("message", sa.String(), server_default="", nullable=False, comment="what it does, or why it ended"),
+        sa.Column(
+            "metrics",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+            comment="trainer.contract.MetricsRow, thinned: for the chart",
+        ),
+        sa.Column("log", sa.String(), server_default="", nullable=False, comment="the end of the trainer's log"),
         sa.Column("deploys_when_passed", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column(
