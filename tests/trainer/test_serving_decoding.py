@@ -94,10 +94,11 @@ def test_a_character_cut_off_by_the_limit_is_left_out() -> None:
     assert any("é" in choice.text for choice in longer)
 
 
-def test_a_model_whose_weights_are_damaged_is_reported_and_not_drawn_from() -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_model_whose_weights_are_damaged_is_reported_and_not_drawn_from(value: float) -> None:
     model, tokenizer = random_model()
     with torch.no_grad():
-        model.get_output_embeddings().weight[5] = torch.nan
+        model.get_output_embeddings().weight[5] = value
     with pytest.raises(BrokenModelError, match="not numbers"):
         decode((model, tokenizer))
 

@@ -79,8 +79,9 @@ def test_a_taken_port_and_a_missing_model_end_in_words(tmp_path: Path, capsys: p
     missing = str(tmp_path / "missing")
     assert serve(arguments(tmp_path, "--port", "0", "--threads", "1", "--model", f"left={missing}")) == 1
     assert f"There is no folder at {missing}" in capsys.readouterr().err
-    assert serve(["--allowed-root", missing]) == 1
-    assert "is not a folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert serve(["--allowed-root", str(tmp_path / "file")]) == 1
+    assert "is a file" in capsys.readouterr().err
 
 
 @pytest.mark.real

@@ -65,7 +65,8 @@ def test_only_tokens_of_the_nucleus_are_drawn(
 def test_temperature_zero_and_an_empty_nucleus_take_the_most_probable_token(logits: list[int], number: float) -> None:
     row, numbers = torch.tensor([logits]).float(), torch.tensor([number]).double()
     best = logits.index(max(logits))
-    assert draw_tokens(row, numbers, temperature=0, top_p=1.0).item() == best
+    for temperature in (0, 1e-300, 1e-7):
+        assert draw_tokens(row, numbers, temperature=temperature, top_p=1.0).item() == best
     assert draw_tokens(row, numbers, temperature=1.0, top_p=0.0).item() == best
 
 

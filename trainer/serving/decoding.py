@@ -113,7 +113,7 @@ class Decoding:
         """Logits after the last of `token_ids` (rows, tokens), shape (rows, vocabulary); the cache grows by them."""
         output: Any = self._model(input_ids=token_ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1]
-        if bool(torch.isnan(logits).any()):
+        if not bool((logits < torch.inf).all()):  # false for a NaN, too
             raise BrokenModelError("The model computes values that are not numbers; its weights are damaged.")
         return logits
 

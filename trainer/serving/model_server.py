@@ -45,7 +45,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def get_server(request: Request) -> ModelServer:
+async def get_server(request: Request) -> ModelServer:
     """The server that this application serves."""
     server: ModelServer = request.app.state.server
     return server

@@ -15,6 +15,8 @@ from torch import Tensor
 
 SEED_BITS = 53
 """Seeds that we draw are below 2**53, so that every JSON reader keeps them whole."""
+_LEAST_TEMPERATURE = 1e-6
+"""Below, the most probable token is all but certain, and the division would overflow."""
 _NUCLEUS_WIDTH = 256
 """How many of the most probable tokens are looked at first; sorting a large vocabulary is slow."""
 
@@ -49,7 +51,7 @@ def nucleus(logits: Tensor, *, temperature: float, top_p: float) -> tuple[Tensor
     is the smallest set of most probable tokens that holds at least `top_p` of the mass, never empty
     (Holtzman et al. 2020, arXiv:1904.09751). `temperature` > 0, `top_p` 0 to 1.
     """
-    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    probabilities = torch.softmax(logits.float() / max(temperature, _LEAST_TEMPERATURE), dim=-1)
     if top_p >= 1:
         return probabilities.double(), torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
     best, tokens = _most_probable(probabilities, top_p)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
-from trainer.serving.errors import OverloadedError
+from trainer.serving.errors import OverloadedError, ServingError
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Scheduler:
                 return
             self._settle(entry, None)
         except Exception as error:
-            if not hasattr(error, "status"):
+            if not isinstance(error, ServingError):
                 log.exception("A request failed on the computing thread")
             self._settle(entry, error)
 

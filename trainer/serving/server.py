@@ -40,7 +40,12 @@ def serve(argv: Sequence[str] | None = None) -> int:
         return 1
     _announce(settings, listener.getsockname()[1])
     config = uvicorn.Config(
-        create_app(server), log_config=None, access_log=False, timeout_graceful_shutdown=SECONDS_TO_FINISH
+        create_app(server),
+        log_config=None,
+        access_log=False,
+        # Longer than clients keep an idle connection, or one could be closed under a request just sent.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )
     try:
         uvicorn.Server(config).run(sockets=[listener])

@@ -106,9 +106,10 @@ def _require_tokens(host: str, tokens: Mapping[str, str]) -> None:
 
 
 def _root(path: str) -> Path:
+    """A root may be made later, as the folder of runs is."""
     root = Path(path).resolve()
-    if not root.is_dir():
-        raise SettingsError(f"--allowed-root {path} is not a folder.")
+    if root.exists() and not root.is_dir():
+        raise SettingsError(f"--allowed-root {path} is a file; name the folder that holds model folders.")
     return root
 
 
