@@ -50,19 +50,19 @@ chromium: ## Install the browser that the journeys drive (Debian, Ubuntu)
 	else echo "The journeys need Chromium. Install it once: sudo apt-get install chromium"; exit 1; fi
 
 test: install-dev chromium ## Every test that needs nothing outside the repository
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "not real"
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real"
 
 quick: install-dev ## The fast tests alone
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "not real and not slow and not e2e"
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real and not slow and not e2e"
 
 e2e: install-dev chromium ## The journeys in a real browser alone
-	$(PYTEST) -n $(JOBS) --dist worksteal -m e2e
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m e2e
 
 slow: install-dev ## The slow tests alone
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "slow and not real"
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m "slow and not real"
 
 real: install-dev ## Tests on real data; set PALATE_REAL_DATA to its folder
-	$(PYTEST) -n $(JOBS) --dist worksteal -m real
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m real
 
 check: lint types contracts migrations ## Formatting, lint, types, import contracts and migrations
 

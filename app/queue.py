@@ -31,20 +31,19 @@ def enqueue(
     `once` names work of which one waiting instance is enough; `lock` names what only one job at a time
     may touch; `at` puts the start off.
     """
-    connection = session.connection().connection.driver_connection
-    configured = deferrer.configure_task(
-        name=task,
-        queue=queue,
-        queueing_lock=once,
-        lock=lock,
-        schedule_at=at,
-        connection=connection,
-        allow_unknown=True,
-    )
+    if once is None:
+        _defer(session, task, arguments, queue=queue, lock=lock, schedule_at=at)
+        return
     savepoint = session.begin_nested()
     try:
-        configured.defer(**arguments)
+        _defer(session, task, arguments, queue=queue, queueing_lock=once, lock=lock, schedule_at=at)
     except AlreadyEnqueued:
         savepoint.rollback()
     else:
         savepoint.commit()
+
+
+def _defer(session: Session, task: str, arguments: dict[str, Any], **options: Any) -> None:
+    # The connection is asked for here, inside the savepoint: the session begins one only then.
+    connection = session.connection().connection.driver_connection
+    deferrer.configure_task(name=task, connection=connection, allow_unknown=True, **options).defer(**arguments)

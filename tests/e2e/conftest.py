@@ -1,0 +1,116 @@
+"""A whole Palate, started as its users start it, and a real browser to drive it with."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+
+from app.stack.ports import free_port
+
+READY_SECONDS = 90
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass
+class RunningPalate:
+    """A stack under test: its address, its first admin's link, and everything it printed."""
+
+    process: subprocess.Popen[str]
+    address: str
+    first_admin_link: str
+    data_dir: Path
+    environment: dict[str, str]
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another `palate` command against the same data."""
+        return subprocess.run(
+            [sys.executable, "-m", "app.cli", *arguments],
+            env=self.environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+
+def start_palate(data_dir: Path, *, port: int | None = None) -> RunningPalate:
+    """`palate up` on a data folder; waits until it prints the address."""
+    port = port or free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PALATE_")},
+        "PALATE_DATA_DIR": str(data_dir), "PALATE_PORT": str(port), "COLUMNS": "200", "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    environment.pop("DATABASE_URL", None)
+    output = data_dir.parent / f"{data_dir.name}-up.log"
+    with output.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "up"], env=environment, stdout=log, stderr=subprocess.STDOUT, text=True
+        )
+    deadline = time.monotonic() + READY_SECONDS
+    while "Logs:" not in (said := output.read_text()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            logs = "\n".join(path.read_text()[-3000:] for path in (data_dir / "logs").glob("*.log"))
+            pytest.fail(f"palate up did not become ready:\n{said}\n{logs}")
+        time.sleep(0.05)
+    link = re.search(r"http://\S+/links/\S+", said)
+    address = f"http://127.0.0.1:{port}"
+    return RunningPalate(process, address, link.group() if link else "", data_dir, environment)
+
+
+def stop_palate(palate: RunningPalate) -> None:
+    """Ctrl-C, and wait for the orderly stop."""
+    if palate.process.poll() is None:
+        palate.process.send_signal(signal.SIGINT)
+        palate.process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def palate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPalate]:
+    """One stack for all journeys of this test process."""
+    running = start_palate(tmp_path_factory.mktemp("palate") / "data")
+    yield running
+    stop_palate(running)
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """The driver."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """The system's Chromium; a missing one is a failure, never a skip."""
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.fail("No Chromium found. `make chromium` installs it.")
+    browser = playwright.chromium.launch(
+        executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser, palate: RunningPalate) -> Iterator[BrowserContext]:
+    """A fresh browser profile on the stack's address; a page error fails the test."""
+    context = browser.new_context(base_url=palate.address, viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(20_000)
+    problems: list[str] = []
+    context.on("weberror", lambda error: problems.append(str(error.error)))
+    yield context
+    context.close()
+    assert not problems, f"script errors in the page: {problems}"
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    """A tab."""
+    return context.new_page()

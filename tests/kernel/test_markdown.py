@@ -1,0 +1,70 @@
+"""Text from people and models is rendered, and cannot do anything."""
+
+from html.parser import HTMLParser
+from urllib.parse import urlsplit
+
+import pytest
+
+from app.markdown import render_markdown
+
+
+class Tags(HTMLParser):
+    """Collects what a browser would take for tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+
+def live_tags(html: str) -> list[tuple[str, dict[str, str]]]:
+    tags = Tags()
+    tags.feed(html)
+    return tags.found
+
+
+def test_markdown_is_rendered() -> None:
+    html = render_markdown("**bold** and `code`\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |")
+    for part in ("<strong>bold</strong>", "<code>code</code>", "<li>one</li>", "<td>1</td>"):
+        assert part in html
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "<svg onload=alert(1)>",
+        "<style>body{display:none}</style>",
+        "[click](javascript:alert(1))",
+        "[click](data:text/html;base64,PHNjcmlwdD4=)",
+        "![pixel](https://tracker.example/p.png)",
+        "<iframe src=https://example.org></iframe>",
+        '<a href="x" style="position:fixed;inset:0">x</a>',
+        "[a](https://example.org 'x\" onmouseover=\"alert(1)')",
+    ],
+)
+def test_hostile_markdown_comes_out_inert(hostile: str) -> None:
+    html = render_markdown(hostile)
+    for live in (
+        "<script",
+        "<img",
+        "<svg",
+        "<style",
+        "<iframe",
+        'href="javascript',
+        'href="data',
+        " style=",
+        " onmouse",
+    ):
+        assert live not in html.replace("&quot; onmouse", ""), html
+
+
+def test_a_link_opens_without_telling_where_from() -> None:
+    assert 'rel="noopener noreferrer nofollow"' in render_markdown("[site](https://example.org)")
+
+
+def test_characters_that_reverse_the_reading_order_are_dropped() -> None:
+    assert render_markdown("safe\u202etxt.exe") == "<p>safetxt.exe</p>\n"
