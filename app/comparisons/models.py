@@ -231,6 +231,28 @@ class Slot(Base):
     judgment_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class QueueState(StrEnum):
+    """What the making of completions ahead of the annotators is up to."""
+
+    MAKING = "making"
+    READY = "ready"
+    RUN_OUT = "run_out"
+    STALLED = "stalled"
+
+
+class CampaignQueue(Base):
+    """How a campaign's comparisons ahead of its annotators are coming along: kept by the job, shown to people."""
+
+    __tablename__ = "campaign_queues"
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    state: Mapped[QueueState] = mapped_column(stored_by_value(QueueState))
+    message: Mapped[str] = mapped_column(server_default="", comment="why it stalled, in words for people")
+    failures: Mapped[int] = mapped_column(server_default=text("0"), comment="in a row; decides how long to wait")
+    to_make: Mapped[int] = mapped_column(server_default=text("0"), comment="comparisons that prompts still allow")
+    updated_at: Mapped[datetime]
+
+
 class Demonstration(Base):
     """A person's own or corrected completion: labelled data for supervised fine-tuning."""
 

@@ -958,11 +958,54 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("assignment_id IS NULL AND judgment_id IS NULL"),
     )
+    op.create_table(
+        "campaign_queues",
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "making",
+                "ready",
+                "run_out",
+                "stalled",
+                name="queuestate",
+                native_enum=False,
+                length=32,
+                create_constraint=True,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "message",
+            sa.String(),
+            server_default=sa.text("''"),
+            nullable=False,
+            comment="why it stalled, in words for people",
+        ),
+        sa.Column(
+            "failures",
+            sa.Integer(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="in a row; decides how long to wait",
+        ),
+        sa.Column(
+            "to_make",
+            sa.Integer(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="comparisons that prompts still allow",
+        ),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_campaign_queues_campaign_id")),
+        sa.PrimaryKeyConstraint("campaign_id", name=op.f("pk_campaign_queues")),
+    )
     _execute_script(SchemaManager.get_schema())
 
 
 def downgrade() -> None:
     _drop_queue()
+    op.drop_table("campaign_queues")
     op.drop_index(
         "ix_slots_free", table_name="slots", postgresql_where=sa.text("assignment_id IS NULL AND judgment_id IS NULL")
     )
