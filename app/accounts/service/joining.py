@@ -1,0 +1,76 @@
+"""Consuming one-time links: becoming the first admin, accepting an invitation, choosing a new password.
+
+Each locks its link, so that of two who send the same form one gets in and the other hears that it was used.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from app.accounts.models import Link, Role, User
+from app.accounts.service.admins import has_active_admin, take_turns_for_first_admin
+from app.accounts.service.links import GONE
+from app.accounts.service.passwords import set_password
+from app.accounts.service.people import create_user, get_user
+from app.accounts.service.throttling import forget_failures
+from app.audit import record_deed
+from app.errors import NotFound
+
+
+class OnJoined(Protocol):
+    """What a higher domain does when an invitation is accepted, in the same transaction.
+
+    The web app is wired with a list of these (`app.state.on_joined`): campaigns enrol the newcomer.
+    """
+
+    def __call__(self, session: Session, *, link_id: int, user_id: int, now: datetime) -> object:
+        """Take up what the invitation promised to this person."""
+
+
+def become_first_admin(session: Session, *, link: Link, email: str, name: str, password: str, now: datetime) -> User:
+    """Make the holder of a first-admin link the admin; raises NotFound where somebody else just became one."""
+    take_turns_for_first_admin(session)
+    if has_active_admin(session):
+        raise NotFound(GONE)
+    user = create_user(session, email=email, name=name, role=Role.ADMIN, password=password, now=now)
+    _consume(session, link, by=user, now=now)
+    return user
+
+
+def accept_invitation(
+    session: Session,
+    *,
+    link: Link,
+    email: str,
+    name: str,
+    password: str,
+    now: datetime,
+    on_joined: Sequence[OnJoined] = (),
+) -> User:
+    """Take in the holder of an invitation, with its role and whatever `on_joined` adds."""
+    role = link.role or Role.ANNOTATOR
+    user = create_user(session, email=email, name=name, role=role, password=password, now=now)
+    _consume(session, link, by=user, now=now)
+    for take_up in on_joined:
+        take_up(session, link_id=link.id, user_id=user.id, now=now)
+    return user
+
+
+def reset_password(session: Session, *, link: Link, password: str, now: datetime) -> User:
+    """Give the person of a reset link the password they chose; every browser of theirs is signed out."""
+    assert link.user_id is not None, "a check constraint of links"
+    user = get_user(session, link.user_id)
+    if not user.is_active:
+        raise NotFound(GONE)
+    _consume(session, link, by=user, now=now)
+    set_password(session, user=user, password=password, by_id=user.id, now=now)
+    forget_failures(session, email=user.email)
+    return user
+
+
+def _consume(session: Session, link: Link, *, by: User, now: datetime) -> None:
+    link.consumed_at, link.consumed_by_id = now, by.id
+    session.flush()
+    record_deed(session, action="link.consumed", subject=link, subject_id=link.id, actor_id=by.id, now=now)
