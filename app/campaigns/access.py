@@ -10,12 +10,24 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.access import CurrentPerson, Needs, declares
+from app.accounts.models import Role
 from app.accounts.service.sign_ins import Person
 from app.campaigns.models import Access, Campaign, Enrolment
 from app.database import DbSession
 from app.errors import Forbidden, NotFound
 
 LEVELS = {Access.NONE: 0, Access.RESEARCH: 1, Access.MANAGE: 2}
+
+
+def ceiling(role: Role) -> Access:
+    """The most that a person of this role may be granted; whoever loses the role loses the access with it."""
+    most = {Role.ANNOTATOR: Access.NONE, Role.RESEARCHER: Access.RESEARCH}
+    return most.get(role, Access.MANAGE)
+
+
+def within(access: Access, role: Role) -> Access:
+    """The part of a granted access that this role bears."""
+    return min(access, ceiling(role), key=LEVELS.__getitem__)
 
 
 def find_enrolment(session: Session, *, campaign_id: int, user_id: int) -> Enrolment | None:
@@ -28,7 +40,7 @@ def effective_access(session: Session, *, campaign_id: int, person: Person) -> A
     if person.is_admin:
         return Access.MANAGE
     enrolment = find_enrolment(session, campaign_id=campaign_id, user_id=person.id)
-    return enrolment.access if enrolment is not None else Access.NONE
+    return within(enrolment.access, person.role) if enrolment is not None else Access.NONE
 
 
 def _require(session: Session, *, campaign_id: int, person: Person, least: Access) -> Campaign:
@@ -66,7 +78,7 @@ def campaigns_with_access(session: Session, *, person: Person, least: Access) ->
     """Every campaign in which a person has at least this access, newest first."""
     query = select(Campaign).order_by(Campaign.id.desc())
     if not person.is_admin:
-        enough = [access for access in Access if LEVELS[access] >= LEVELS[least]]
+        enough = [access for access in Access if LEVELS[within(access, person.role)] >= LEVELS[least]]
         query = query.join(Enrolment).where(Enrolment.user_id == person.id, Enrolment.access.in_(enough))
     return list(session.scalars(query))
 

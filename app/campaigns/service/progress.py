@@ -1,0 +1,120 @@
+"""How far a campaign is: prompts, comparisons and judgments, counted.
+
+Those tables belong to higher domains (generation, comparisons). They are read here as data, by name, so that a
+campaign can say whether it can be opened and how it goes without knowing any code of theirs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True)
+class CampaignProgress:
+    """Counts of one campaign. `ready` comparisons have a free slot; `judged` ones have every slot filled."""
+
+    prompts: int = 0
+    prompts_set_aside: int = 0
+    prompts_retired: int = 0
+    comparisons: int = 0
+    ready: int = 0
+    judged: int = 0
+    wanted: int = 0
+    filled: int = 0
+    comparisons_planned: int = 0
+
+    @property
+    def share_done(self) -> float | None:
+        """Judged comparisons among those that the active prompts will make (0 to 1), or None where there are none."""
+        planned = max(self.comparisons_planned, self.comparisons)
+        return self.judged / planned if planned else None
+
+
+@dataclass(frozen=True)
+class PersonProgress:
+    """What one annotator did in one campaign: judgments in force, counted and surplus."""
+
+    user_id: int
+    judgments: int
+    surplus: int
+    skipped: int
+    last_judged_at: datetime | None
+
+
+_COUNTS = text(
+    """
+    WITH of_prompts AS (
+      SELECT campaign_id,
+             count(*) FILTER (WHERE state = 'active') AS prompts,
+             count(*) FILTER (WHERE state = 'set_aside') AS prompts_set_aside,
+             count(*) FILTER (WHERE state = 'retired') AS prompts_retired
+      FROM prompts WHERE campaign_id IN :ids GROUP BY campaign_id
+    ), of_each AS (
+      SELECT slots.campaign_id, count(*) AS wanted, count(judgment_id) AS filled,
+             count(*) FILTER (WHERE judgment_id IS NULL AND assignment_id IS NULL) AS free
+      FROM slots JOIN comparisons ON comparisons.id = slots.comparison_id
+      WHERE slots.campaign_id IN :ids AND comparisons.state = 'open'
+      GROUP BY slots.campaign_id, slots.comparison_id
+    ), of_comparisons AS (
+      SELECT campaign_id, count(*) AS comparisons, count(*) FILTER (WHERE free > 0) AS ready,
+             count(*) FILTER (WHERE filled = wanted) AS judged,
+             sum(wanted)::bigint AS wanted, sum(filled)::bigint AS filled
+      FROM of_each GROUP BY campaign_id
+    )
+    SELECT campaigns.id,
+           coalesce(prompts, 0) AS prompts,
+           coalesce(prompts_set_aside, 0) AS prompts_set_aside,
+           coalesce(prompts_retired, 0) AS prompts_retired,
+           coalesce(comparisons, 0) AS comparisons,
+           coalesce(ready, 0) AS ready, coalesce(judged, 0) AS judged,
+           coalesce(wanted, 0) AS wanted, coalesce(filled, 0) AS filled,
+           coalesce(prompts, 0) * comparisons_per_prompt AS comparisons_planned
+    FROM campaigns
+    LEFT JOIN of_prompts ON of_prompts.campaign_id = campaigns.id
+    LEFT JOIN of_comparisons ON of_comparisons.campaign_id = campaigns.id
+    WHERE campaigns.id IN :ids
+    """
+).bindparams(bindparam("ids", expanding=True))
+
+_BY_PERSON = text(
+    """
+    WITH of_judgments AS (
+      SELECT judgments.annotator_id AS user_id, count(*) AS judgments,
+             count(*) FILTER (WHERE judgments.surplus) AS surplus, max(judgments.judged_at) AS last_judged_at
+      FROM judgments JOIN comparisons ON comparisons.id = judgments.comparison_id
+      WHERE comparisons.campaign_id = :id AND judgments.state = 'given' AND judgments.annotator_id IS NOT NULL
+        AND NOT EXISTS (SELECT FROM judgments AS later
+                        WHERE later.assignment_id = judgments.assignment_id AND later.revision > judgments.revision)
+      GROUP BY judgments.annotator_id
+    ), of_skips AS (
+      SELECT annotator_id AS user_id, count(*) AS skipped
+      FROM assignments WHERE campaign_id = :id AND state = 'skipped' GROUP BY annotator_id
+    )
+    SELECT user_id, coalesce(judgments, 0) AS judgments, coalesce(surplus, 0) AS surplus,
+           coalesce(skipped, 0) AS skipped, last_judged_at
+    FROM of_judgments FULL JOIN of_skips USING (user_id)
+    """
+)
+
+
+def progress_by_campaign(session: Session, campaign_ids: Iterable[int]) -> dict[int, CampaignProgress]:
+    """Counts of each of these campaigns, in one query."""
+    ids = list(campaign_ids)
+    if not ids:
+        return {}
+    rows = session.execute(_COUNTS, {"ids": ids}).mappings()
+    return {row["id"]: CampaignProgress(**{name: row[name] for name in row if name != "id"}) for row in rows}
+
+
+def campaign_progress(session: Session, campaign_id: int) -> CampaignProgress:
+    """Counts of one campaign."""
+    return progress_by_campaign(session, [campaign_id])[campaign_id]
+
+
+def progress_by_person(session: Session, campaign_id: int) -> dict[int, PersonProgress]:
+    """What each annotator did, by user id; also of those whose enrolment has ended."""
+    rows = session.execute(_BY_PERSON, {"id": campaign_id}).mappings()
+    return {row["user_id"]: PersonProgress(**row) for row in rows}
