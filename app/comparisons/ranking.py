@@ -1,0 +1,57 @@
+"""Rankings as tie groups, how they are written on the wire, and their two translations.
+
+A ranking is a list of tie groups, best first, and a group a list of the things that are equally good. On
+the wire and on the page things are named by the **position** in which they were shown, from 1: `2>1=3` says
+that the second is best and the other two tie. In the database they are completion ids. The translation
+between the two happens here and nowhere else.
+"""
+
+import re
+from collections.abc import Sequence
+
+from app.errors import Invalid
+
+Groups = list[list[int]]
+"""Tie groups, best first."""
+
+_WIRE_FORM = re.compile(r"\d{1,3}([>=]\d{1,3})*", re.ASCII)
+
+
+def parse_ranking(text: str, count: int) -> Groups:
+    """The tie groups of positions that `text` writes, each group in ascending order.
+
+    Raises Invalid unless every position from 1 to `count` is there exactly once.
+    """
+    plain = "".join(text.split())
+    if not _WIRE_FORM.fullmatch(plain):
+        raise Invalid(f"A ranking is written like 2>1=3, best first; {text[:60]!r} is not.")
+    groups = [sorted(int(position) for position in group.split("=")) for group in plain.split(">")]
+    if sorted(position for group in groups for position in group) != list(range(1, count + 1)):
+        raise Invalid(f"A ranking names each position from 1 to {count} once; {text[:60]!r} does not.")
+    return groups
+
+
+def format_ranking(groups: Sequence[Sequence[int]]) -> str:
+    """Tie groups of positions as they are written on the wire: `2>1=3`."""
+    return ">".join("=".join(str(position) for position in group) for group in groups)
+
+
+def all_tied(members: Sequence[int]) -> Groups:
+    """The ranking that prefers none of `members`."""
+    return [sorted(members)]
+
+
+def has_ties(groups: Groups) -> bool:
+    """Whether any two are said to be equally good."""
+    return any(len(group) > 1 for group in groups)
+
+
+def to_completions(positions: Groups, shown_order: Sequence[int]) -> Groups:
+    """A ranking of shown positions as one of completion ids. `shown_order` lists them, first to last."""
+    return [sorted(shown_order[position - 1] for position in group) for group in positions]
+
+
+def to_positions(completions: Groups, shown_order: Sequence[int]) -> Groups:
+    """A ranking of completion ids as one of the positions in which they were shown; undoes `to_completions`."""
+    places = {completion_id: place for place, completion_id in enumerate(shown_order, start=1)}
+    return [sorted(places[completion_id] for completion_id in group) for group in completions]
