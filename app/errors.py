@@ -5,9 +5,12 @@ to do now, in words fit for the person who reads it.
 """
 
 from typing import ClassVar
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from app.templating import is_htmx, render
@@ -77,6 +80,8 @@ def add_error_pages(app: FastAPI) -> None:
     """Answer every domain error, and every plain HTTP error, in the form that the request can use."""
     app.add_exception_handler(DomainError, _answer_domain_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_unreadable_request)
+    app.add_exception_handler(DataError, _answer_unstorable_value)
 
 
 def wants_json(request: Request) -> bool:
@@ -103,6 +108,23 @@ def _answer_http_error(request: Request, error: Exception) -> Response:
     return _answer(request, status=error.status_code, title=title, message=message)
 
 
+def _answer_unreadable_request(request: Request, error: Exception) -> Response:
+    """An address whose parts are not what its route takes: `/people/somebody` where numbers are meant."""
+    assert isinstance(error, RequestValidationError)
+    if any(item["loc"][0] == "path" for item in error.errors()):
+        return _answer_http_error(request, HTTPException(404))
+    wrong = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
+    return _answer(request, status=422, title=Invalid.title, message=wrong)
+
+
+def _answer_unstorable_value(request: Request, error: Exception) -> Response:
+    """A value that PostgreSQL cannot hold: in an address it names nothing, in a form it is a slip."""
+    if request.method == "GET":
+        return _answer_http_error(request, HTTPException(404))
+    message = "Something here cannot be stored: a number is too large, or a text holds a NUL character."
+    return _answer(request, status=422, title=Invalid.title, message=message)
+
+
 def _answer(request: Request, *, status: int, title: str, message: str) -> Response:
     if wants_json(request):
         return JSONResponse({"error": {"status": status, "title": title, "message": message}}, status_code=status)
@@ -116,10 +138,12 @@ def _answer(request: Request, *, status: int, title: str, message: str) -> Respo
 
 def _to_sign_in(request: Request) -> Response:
     """Send a visitor to the sign-in page and back afterwards; only a page that was read can be come back to."""
-    sign_in = request.url_for("accounts:sign_in")
-    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    if request.method == "GET" and not is_htmx(request):
-        sign_in = sign_in.include_query_params(next=path)
+    sign_in = str(request.app.url_path_for("accounts:sign_in"))
     if is_htmx(request):
-        return Response(status_code=401, headers={"HX-Redirect": str(sign_in)})
+        page = urlsplit(request.headers.get("HX-Current-URL", ""))
+        path = page.path + (f"?{page.query}" if page.query else "")
+        return Response(status_code=401, headers={"HX-Redirect": f"{sign_in}?{urlencode({'next': path})}"})
+    if request.method == "GET":
+        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        sign_in += f"?{urlencode({'next': path})}"
     return RedirectResponse(sign_in, status_code=303)

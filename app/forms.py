@@ -80,8 +80,10 @@ def _field(item: Any) -> str:
 
 def _message(item: Any) -> str:
     """Pydantic's message in words of a form."""
-    if item["type"] in {"missing", "string_too_short"}:
-        return "Please fill this in." if item["type"] == "missing" else "This is too short."
+    if item["type"] == "missing" or item["input"] == "":
+        return "Please fill this in."
+    if item["type"] == "string_too_short":
+        return "This is too short."
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
     return str(item["msg"]).removeprefix("Input should be ").capitalize()

@@ -35,7 +35,7 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 headers["Content-Security-Policy"] = POLICY
                 headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "same-origin"
+                headers.setdefault("Referrer-Policy", "same-origin")
                 headers["Cross-Origin-Opener-Policy"] = "same-origin"
                 if is_static:
                     versioned = b"v=" in scope.get("query_string", b"")

@@ -79,8 +79,11 @@ async def verify_csrf(request: Request, identified: Annotated[None, Depends(iden
     given = request.headers.get(CSRF_HEADER)
     if given is None and "form" in request.headers.get("content-type", ""):
         given = str((await request.form()).get(CSRF_FIELD, ""))
-    if not hmac.compare_digest(given or "", request.state.csrf_token):
-        raise Forbidden("This page was opened before you signed in or out. Reload it and try again.")
+    if hmac.compare_digest((given or "").encode(), request.state.csrf_token.encode()):
+        return
+    if request.state.user is None and SESSION_COOKIE in request.cookies:
+        raise SignInNeeded("You have been signed out meanwhile. Sign in and try again.")
+    raise Forbidden("This page was opened before you signed in or out. Reload it and try again.")
 
 
 @declares(Needs.NOTHING)

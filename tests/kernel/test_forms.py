@@ -30,7 +30,7 @@ def test_a_wrong_field_has_a_message_and_keeps_what_was_typed() -> None:
     form = validated(Order, {"name": "", "copies": "99"})
     assert not form.is_valid
     assert form.typed == {"name": "", "copies": "99"}
-    assert form.errors == {"name": "This is too short.", "copies": "Less than or equal to 9"}
+    assert form.errors == {"name": "Please fill this in.", "copies": "Less than or equal to 9"}
 
 
 def test_the_schema_may_speak_for_itself() -> None:

@@ -43,11 +43,9 @@ def create_user(
 
     `by_id` is who did it; None: they themselves by a link, or the command line.
     """
-    email = email.strip()
-    if problem := email_problem(email):
-        raise Invalid(problem)
+    email = checked_email(email)
     password_hash = new_password_hash(password, email=email)
-    user = User(email=email, name=_checked_name(name), role=role, password_hash=password_hash, created_at=now)
+    user = User(email=email, name=checked_name(name), role=role, password_hash=password_hash, created_at=now)
     try:
         with session.begin_nested():
             session.add(user)
@@ -55,6 +53,22 @@ def create_user(
         raise Conflict(EMAIL_TAKEN) from error
     _record(session, "user.created", user, by_id=by_id, now=now, role=role)
     return user
+
+
+def checked_email(email: str) -> str:
+    """The email without stray spaces; raises Invalid for what cannot be one."""
+    email = email.strip()
+    if problem := email_problem(email):
+        raise Invalid(problem)
+    return email
+
+
+def checked_name(name: str) -> str:
+    """The name on one line without stray spaces; raises Invalid for what cannot be one."""
+    name = " ".join(name.split())
+    if problem := name_problem(name):
+        raise Invalid(problem)
+    return name
 
 
 def get_user(session: Session, user_id: int) -> User:
@@ -90,7 +104,7 @@ def find_by_password(session: Session, *, email: str, password: str) -> User | N
 
 def rename(session: Session, *, user: User, name: str, by_id: int | None, now: datetime) -> None:
     """Call a person by another name; raises Invalid for what cannot be one."""
-    before, after = user.name, _checked_name(name)
+    before, after = user.name, checked_name(name)
     if after != before:
         user.name = after
         _record(session, "user.renamed", user, by_id=by_id, now=now, before=before, after=after)
@@ -167,13 +181,6 @@ def _found_by(search: str) -> list[ColumnElement[bool]]:
         or_(User.name.icontains(word, autoescape=True), User.email.icontains(word, autoescape=True))
         for word in search.split()
     ]
-
-
-def _checked_name(name: str) -> str:
-    name = " ".join(name.split())
-    if problem := name_problem(name):
-        raise Invalid(problem)
-    return name
 
 
 def _record(session: Session, action: str, user: User, *, by_id: int | None, now: datetime, **details: Any) -> None:

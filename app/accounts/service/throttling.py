@@ -57,18 +57,16 @@ def wait_left(session: Session, subject: Subject, *, now: datetime) -> timedelta
             SignInAttempt.subject == subject.key, SignInAttempt.at > now - REMEMBERED
         )
     ).one()
-    if latest is None:
+    if failures == 0:
         return timedelta()
-    let_through_at: datetime = latest + wait_after(failures, free=subject.free)
-    return let_through_at - now
+    return latest + wait_after(failures, free=subject.free) - now
 
 
 def wait_after(failures: int, *, free: int) -> timedelta:
     """The wait after this many failures: none while they are free, then doubling from the shortest to the longest."""
     if failures < free:
         return timedelta()
-    doublings = min(failures - free, 16)
-    return min(SHORTEST_WAIT * 2**doublings, LONGEST_WAIT)
+    return min(SHORTEST_WAIT * (1 << min(failures - free, 16)), LONGEST_WAIT)
 
 
 def record_failure(session: Session, *, email: str, address: str, now: datetime) -> None:
