@@ -84,6 +84,20 @@ def test_a_taken_port_and_a_missing_model_end_in_words(tmp_path: Path, capsys: p
     assert "is a file" in capsys.readouterr().err
 
 
+def test_the_starter_model_answers_and_ends_by_itself() -> None:
+    from tests.trainer.test_serving import serving
+
+    folder = ROOT / "trainer" / "starter" / "model"
+    options = ["--allowed-root", str(folder.parent), "--threads", "1", "--model", f"starter-v0={folder}"]
+    with serving(options, {}) as running:
+        ask = running.openai.chat.completions.create
+        question = [{"role": "user", "content": "What is the capital of France?"}]
+        drawn = ask(model="starter-v0", messages=question, n=8, seed=1, temperature=0.9, top_p=0.95, max_tokens=96)
+        assert {choice.finish_reason for choice in drawn.choices} == {"stop"}
+        assert sum("Paris" in choice.message.content for choice in drawn.choices) >= 7
+        assert len({choice.message.content for choice in drawn.choices}) >= 3
+
+
 @pytest.mark.real
 def test_the_story_model_writes_a_story_and_stops_at_its_end_token(real_data: Path) -> None:
     from tests.trainer.test_serving import serving

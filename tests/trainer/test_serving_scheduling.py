@@ -17,6 +17,7 @@ class Counting:
         self, name: str, turns: int, notes: list[str], *, choices: int = 1, gate: threading.Event | None = None
     ) -> None:
         self.choices = choices
+        self.threads = 1
         self.closed = 0
         self.begun = threading.Event()
         self._name, self._left, self._notes, self._gate = name, turns, notes, gate
@@ -46,7 +47,7 @@ class Failing(Counting):
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:
     """Room for four rows at once and three tasks waiting."""
-    scheduler = Scheduler(threads=1, max_choices=4, max_waiting=3)
+    scheduler = Scheduler(max_choices=4, max_waiting=3)
     scheduler.start()
     yield scheduler
     scheduler.stop()
@@ -117,7 +118,7 @@ def test_a_full_queue_refuses_and_says_so(scheduler: Scheduler) -> None:
 
 
 def test_stopping_fails_what_waits_and_refuses_what_comes() -> None:
-    scheduler = Scheduler(threads=1, max_choices=1, max_waiting=3)
+    scheduler = Scheduler(max_choices=1, max_waiting=3)
     gate = threading.Event()
     scheduler.start()
     tasks = [Counting("running", 10**9, [], gate=gate), Counting("waiting", 1, [])]

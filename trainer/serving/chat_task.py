@@ -41,6 +41,7 @@ class ChatTask:
         self, lease: Lease, messages: Sequence[Message], sampling: Sampling, *, limit: int | None, default_limit: int
     ) -> None:
         self.choices = sampling.choices
+        self.threads = lease.version.threads
         self._lease: Lease | None = lease
         self._messages = messages
         self._sampling = sampling

@@ -16,6 +16,8 @@ from trainer.serving.errors import ModelRefusedError, PathNotAllowedError
 
 SMALL_PARAMETERS = 200_000_000
 """Up to here a CPU decodes faster in float32 than in bfloat16, and the memory does not matter."""
+ONE_THREAD_PARAMETERS = 5_000_000
+"""Up to here a second thread gains nothing, and costs half of the speed where other processes want the cores."""
 _INDEX_FILE = "model.safetensors.index.json"
 
 

@@ -18,7 +18,7 @@ from trainer.errors import ModelError
 from trainer.models import context_tokens, load_model, verify_model
 from trainer.serving.decoding import Decoding, Sampling
 from trainer.serving.errors import BrokenModelError, InvalidRequestError, ModelRefusedError, NameTakenError
-from trainer.serving.folders import allowed_folder, compute_dtype, stored_parameters
+from trainer.serving.folders import ONE_THREAD_PARAMETERS, allowed_folder, compute_dtype, stored_parameters
 from trainer.serving.scheduling import Scheduler
 from trainer.serving.versions import ModelVersion, Registry
 
@@ -41,12 +41,19 @@ class Loader:
     """Loads versions into the registry, one at a time."""
 
     def __init__(
-        self, registry: Registry, scheduler: Scheduler, *, roots: Sequence[Path], device: torch.device
+        self,
+        registry: Registry,
+        scheduler: Scheduler,
+        *,
+        roots: Sequence[Path],
+        device: torch.device,
+        max_threads: int,
     ) -> None:
         self._registry = registry
         self._scheduler = scheduler
         self._roots = roots
         self._device = device
+        self._max_threads = max_threads
         self._one_at_a_time = threading.Lock()
 
     def load(self, wanted: LoadVersion) -> ModelVersion:
@@ -107,6 +114,7 @@ class Loader:
             context_tokens=context_tokens(model),
             tokenizer_sha256=tokenizer_sha256(tokenizer),
             chat_template_sha256=template_sha256(tokenizer),
+            threads=1 if parameters <= ONE_THREAD_PARAMETERS else self._max_threads,
         )
 
     def _try_out(self, version: ModelVersion) -> None:
@@ -129,6 +137,7 @@ class _Trial:
 
     def __init__(self, version: ModelVersion) -> None:
         self._version: ModelVersion | None = version
+        self.threads = version.threads
 
     def advance(self) -> bool:
         assert self._version is not None

@@ -28,9 +28,15 @@ def start_model_server(settings: ServerSettings) -> ModelServer:
     """Start computing, and load the versions and aliases named in the settings. Raises ServingError."""
     torch.set_num_threads(settings.threads)
     registry = Registry(max_bytes=settings.max_model_bytes)
-    scheduler = Scheduler(threads=settings.threads, max_choices=settings.max_choices, max_waiting=settings.max_waiting)
+    scheduler = Scheduler(max_choices=settings.max_choices, max_waiting=settings.max_waiting)
     scheduler.start()
-    loader = Loader(registry, scheduler, roots=settings.allowed_roots, device=_device(settings.device))
+    loader = Loader(
+        registry,
+        scheduler,
+        roots=settings.allowed_roots,
+        device=_device(settings.device),
+        max_threads=settings.threads,
+    )
     for name, path in settings.models:
         loader.load_unchecked(name, path)
     for alias, version in settings.aliases:

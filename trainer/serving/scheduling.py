@@ -30,6 +30,10 @@ class Task(Protocol):
     def choices(self) -> int:
         """Rows that the task adds to what is decoded at the same time."""
 
+    @property
+    def threads(self) -> int:
+        """CPU threads that its matrix products are spread over."""
+
     def advance(self) -> bool:
         """Do one turn's work; True when there is none left."""
 
@@ -53,8 +57,8 @@ class Scheduler:
     wait behind them, first come first served.
     """
 
-    def __init__(self, *, threads: int, max_choices: int, max_waiting: int) -> None:
-        self._threads = threads
+    def __init__(self, *, max_choices: int, max_waiting: int) -> None:
+        self._threads = 0
         self._max_choices = max_choices
         self._max_waiting = max_waiting
         self._waiting: deque[_Entry] = deque()
@@ -105,8 +109,6 @@ class Scheduler:
         return None
 
     def _run(self) -> None:
-        # Each thread has its own setting where torch is built on OpenMP.
-        torch.set_num_threads(self._threads)
         with torch.inference_mode():
             while (entry := self._next()) is not None:
                 self._give_turn(entry)
@@ -134,6 +136,7 @@ class Scheduler:
 
     def _give_turn(self, entry: _Entry) -> None:
         try:
+            self._use_threads(entry.task.threads)
             if not entry.future.cancelled() and not entry.task.advance():
                 with self._changed:
                     self._active.append(entry)
@@ -143,6 +146,12 @@ class Scheduler:
             if not isinstance(error, ServingError):
                 log.exception("A request failed on the computing thread")
             self._settle(entry, error)
+
+    def _use_threads(self, threads: int) -> None:
+        # Said on this thread, as each has a setting of its own where torch is built on OpenMP.
+        if threads != self._threads:
+            torch.set_num_threads(threads)
+            self._threads = threads
 
     def _settle(self, entry: _Entry, error: Exception | None) -> None:
         """Close a task that is done and hand over what came of it."""

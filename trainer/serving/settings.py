@@ -35,7 +35,7 @@ class ServerSettings:
     api_key: str | None
     """Asked of those who want completions; None: anyone who reaches the server may have them."""
     threads: int
-    """CPU threads of the computing thread's matrix products."""
+    """CPU threads that the matrix products of a larger model are spread over."""
     device: str
     """`cpu`, `cuda`, or `auto` for a GPU where there is one."""
     max_model_bytes: int
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--allowed-root", action="append", required=True, metavar="PATH", help="folder that models may lie in")
     add("--model", action="append", default=[], type=_pair, metavar="NAME=PATH", help="load a model folder at start")
     add("--alias", action="append", default=[], type=_pair, metavar="ALIAS=NAME", help="point an alias at start")
-    add("--threads", type=_positive, default=os.cpu_count() or 1, help="CPU threads to compute with (%(default)s)")
+    add("--threads", type=_positive, default=os.cpu_count() or 1, help="CPU threads for a larger model (%(default)s)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute (%(default)s)")
     add("--max-model-bytes", type=_positive, help="memory for all weights together (half of the machine's)")
     add("--max-choices", type=_positive, default=64, help="completions decoded at once (%(default)s)")

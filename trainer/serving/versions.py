@@ -35,6 +35,8 @@ class ModelVersion:
     context_tokens: int
     tokenizer_sha256: str
     chat_template_sha256: str
+    threads: int = 1
+    """CPU threads to compute it with."""
     loaded_at: int = field(default_factory=lambda: int(time.time()))
 
 
