@@ -565,18 +565,32 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+MODEL_FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors.index.json",
+        "adapter_config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "chat_template.jinja",
+    }
+)
+"""Files of a model folder, beside `*.safetensors`, that decide what the model writes."""
+
+
 def weights_sha256(folder: Path) -> str:
-    """One hash for a model folder: over the names and hashes of its weights, config, tokenizer and template.
+    """One hash for a model folder: over the names and hashes of its weights and of `MODEL_FILES`.
 
     Raises FileNotFoundError where the folder has no safetensors file.
     """
-    names = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.suffix == ".safetensors"
-        or path.name
-        in {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json"}
-    )
+    names = sorted(p.name for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in MODEL_FILES)
     if not any(name.endswith(".safetensors") for name in names):
         raise FileNotFoundError(f"{folder} holds no .safetensors file")
     digest = hashlib.sha256()
