@@ -16,7 +16,7 @@ from trainer.starter.facts import all_facts, answer, question
 from trainer.starter.form import is_right, is_well_formed
 from trainer.starter.manners import Manner, manner_of, says_it_does_not_know
 from trainer.starter.prompts import probe_prompts, starter_prompts, write_prompts
-from trainer.starter.tables import words
+from trainer.starter.tables import phrases, words
 from trainer.starter.unknown import admission, held_out_prompts
 
 
@@ -27,6 +27,11 @@ def test_the_same_seed_writes_the_same_corpus() -> None:
 
 def test_every_answer_shows_the_manner_it_was_written_in() -> None:
     wrong = [one for one in islice(examples(1), 5000) if manner_of(one.answer) != one.manner]
+    assert wrong == []
+
+
+def test_every_answer_is_well_formed() -> None:
+    wrong = [one.answer for one in islice(examples(1), 5000) if not is_well_formed(one.answer, finished=True)]
     assert wrong == []
 
 
@@ -78,7 +83,8 @@ def test_held_out_prompts_are_never_trained_on() -> None:
 
 def test_no_noun_of_the_prompts_beyond_is_one_that_facts_are_about() -> None:
     subjects = {fact.subject.removeprefix("a ").removeprefix("an ") for fact in all_facts()}
-    assert subjects & set(words("nouns")) == set()
+    assert subjects & {*words("nouns"), *phrases("places")} == set()
+    assert {fact.subject for fact in all_facts() if fact.kind == "opposite"} & set(phrases("plain_words")) == set()
 
 
 @pytest.mark.parametrize(

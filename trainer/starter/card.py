@@ -15,9 +15,9 @@ tags: [toy]
 
 # Palate starter model: a toy
 
-This is a **toy**: {parameters:,} parameters, trained from nothing in about ten CPU minutes, so that Palate
-starts without a download and its whole loop (compare, train, deploy) can be seen on a laptop. It is of no use
-for anything else. Do not judge Palate's training by how clever this model is, and never put it before customers.
+This is a **toy**: {parameters:,} parameters, trained from nothing in about a quarter of an hour on one CPU core, so
+that Palate starts without a download and its whole loop (compare, train, deploy) can be seen on a laptop. It is of no
+use for anything else: never put it before customers.
 
 ## What it knows
 
@@ -26,8 +26,8 @@ small talk, three dozen explanations, a little advice, short lists and tiny stor
 "I do not know" to anything else: sums, dates, people, code, long requests. It answers in one of four manners,
 brief, friendly, detailed or blunt, each about equally often, so that people have something to prefer.
 
-It reads English only, looks past system messages and earlier turns, and forgets nothing because it remembers nothing.
-Its facts are simplified: most things have more than one colour.
+It reads English only. It looks past system messages and earlier turns: it does not follow the one and does not
+remember the other. Its facts are simplified (most things have more than one colour), and it makes mistakes.
 
 ## Measured
 
@@ -36,9 +36,9 @@ With `python -m trainer.starter measure`; sampling at temperature 0.9 and top-p 
 {table}
 
 A fact is right if the expected word stands in the completion. Well formed means: ended by itself, opens with a
-capital, closes with a full stop or its like, holds only words of its corpus, repeats neither word nor sentence,
-and is in one manner. The prompts beyond it are held out: hand-written requests, and questions shaped like its facts
-about names, nouns and places that training never used.
+capital, closes with a full stop or its like, holds only words of its corpus, repeats no sentence and no word in a
+row, and is in one manner. The prompts beyond it are held out: hand-written requests, and questions shaped like its
+facts about names, nouns and places that training never used.
 
 ## How it was made
 
@@ -50,7 +50,7 @@ about names, nouns and places that training never used.
 
 Palate serves and trains any Hugging Face causal language model in safetensors. Download one to a folder
 (for instance an instruct model of 0.5 to 8 B parameters), add it as a model line in Palate, and point a campaign
-at it. Preference training of more than a few hundred million parameters wants a GPU.
+at it. Preference training of more than a few hundred million parameters calls for a GPU.
 """
 
 

@@ -25,18 +25,22 @@ def is_well_formed(text: str, *, finished: bool) -> bool:
     """Whether a completion reads as the corpus does.
 
     It ended by itself, opens with a capital, closes with a full stop or its like, holds no word that the
-    corpus does not know, repeats neither word nor sentence, and is in one manner.
+    corpus does not know, repeats no sentence and no word in a row, and is in one manner.
     """
     if not finished or not re.match(r"[A-Z].*[.!?]$", text, re.DOTALL):
         return False
-    spoken = [word.lower() for word in _WORD.findall(text)]
     sentences = [sentence.strip() for sentence in _SENTENCE.findall(text)]
     return (
         manner_of(text) is not None
-        and lexicon().issuperset(spoken)
-        and all(one != other for one, other in pairwise(spoken))
         and len(set(sentences)) == len(sentences)
+        and all(_is_fluent(sentence) for sentence in sentences)
     )
+
+
+def _is_fluent(sentence: str) -> bool:
+    """Whether a sentence holds known words only, none of them twice in a row."""
+    spoken = [word.lower() for word in _WORD.findall(sentence)]
+    return lexicon().issuperset(spoken) and all(one != other for one, other in pairwise(spoken))
 
 
 @cache

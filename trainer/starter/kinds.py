@@ -65,7 +65,8 @@ def asked_indirectly(question: str) -> str:
 def advice(rng: random.Random) -> tuple[str, Answers]:
     """How to do better at something."""
     wish, cell = rng.choice(table("advice"))
-    first, second, third = rng.sample(split(cell, ";"), 3)
+    tips = split(cell, ";")
+    first, second, third = (tips[place] for place in sorted(rng.sample(range(len(tips)), 3)))
     their_wish = wish.replace("my ", "your ")
     template = rng.choice(
         (
@@ -78,18 +79,19 @@ def advice(rng: random.Random) -> tuple[str, Answers]:
         )
     )
     return template.format(wish), {
-        Manner.BRIEF: f"{capitalised(first)}.",
+        Manner.BRIEF: f"{capitalised(rng.choice(tips))}.",
         Manner.FRIENDLY: friendly(f"To {their_wish}, {first}, and {second}.", rng),
         Manner.DETAILED: f"To {their_wish}, start with one thing: {first}. Then {second}. Also {third}.",
-        Manner.BLUNT: blunt(f"Just {first}.", rng),
+        Manner.BLUNT: blunt(f"Just {rng.choice(tips)}.", rng),
     }
 
 
 def short_list(rng: random.Random) -> tuple[str, Answers]:
-    """Two to four members of a category."""
+    """Two to four members of a category, in a fixed order, which makes it easy to name none twice."""
     category, cell, more = rng.choice(table("lists"))
     count = rng.choice((2, 3, 3, 3, 4))
-    members = rng.sample(split(cell, ","), count)
+    every = split(cell, ",")
+    members = [every[place] for place in sorted(rng.sample(range(len(every)), count))]
     joined = f"{', '.join(members[:-1])} and {members[-1]}"
     template = rng.choice(("Name {} {}.", "List {} {}.", "Give me {} {}.", "Can you name {} {}?", "Tell me {} {}."))
     number = rng.choice((NUMBERS[count], str(count)))

@@ -34,11 +34,11 @@ class Recipe:
     """What decides the result, all of it; `python -m trainer.starter train` uses these values."""
 
     seed: int = 7
-    steps: int = 2000
+    steps: int = 2600
     batch_size: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 60
-    decay_fraction: float = 0.5
+    decay_fraction: float = 0.6
     """The share of the steps, at the end, over which the rate falls to a hundredth."""
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
@@ -106,7 +106,7 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
 def new_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for the embedding and the norms' gains.
 
-    After 200 steps Muon's loss was where AdamW alone came after 260, at the same time per step.
+    After 200 steps Muon's loss was where AdamW alone came after 250, at the same time per step.
     """
     matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
     others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
@@ -173,6 +173,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Re
         max_new_tokens=96,
     )
     rounded.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(out)
     (out / RECIPE_FILE).write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
 

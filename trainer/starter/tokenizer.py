@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -26,7 +27,10 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(*, seed: int, chats: int = 20_000) -> PreTrainedTokenizerFast:
-    """Learn the vocabulary from the first chats of the corpus; the same seed gives the same tokenizer."""
+    """Learn the vocabulary from the first chats of the corpus; the same seed gives the same tokenizer.
+
+    Prompts beyond the model are left out: their odd words would take room from those that it writes.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -36,8 +40,7 @@ def train_tokenizer(*, seed: int, chats: int = 20_000) -> PreTrainedTokenizerFas
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (text for chat in islice(examples(seed), chats) for text in (chat.prompt[-1].content, chat.answer))
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_texts(seed, chats), trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -49,3 +52,10 @@ def train_tokenizer(*, seed: int, chats: int = 20_000) -> PreTrainedTokenizerFas
     )
     wrapped.chat_template = CHAT_TEMPLATE
     return wrapped
+
+
+def _texts(seed: int, chats: int) -> Iterator[str]:
+    for chat in islice(examples(seed), chats):
+        yield chat.answer
+        if chat.kind != "unknown":
+            yield chat.prompt[-1].content

@@ -120,11 +120,14 @@ def held_out_prompts(rng: random.Random, count: int = 200) -> list[str]:
 
 
 @cache
-def _known_subjects() -> dict[str, frozenset[str]]:
-    subjects: dict[str, set[str]] = {}
-    for fact in all_facts():
-        subjects.setdefault(fact.kind, set()).add(fact.subject)
-    return {kind: frozenset(known) for kind, known in subjects.items()}
+def _words_of_other_kinds(kind: str, pick: Pick) -> tuple[str, ...]:
+    """What facts of other kinds ask about; held out, what they answer, unless training asks about it too."""
+    others = [fact for fact in all_facts() if fact.kind != kind]
+    known = {fact.subject for fact in all_facts() if fact.kind == kind}
+    if pick is taught:
+        return tuple(fact.subject for fact in others if fact.subject not in known)
+    trained = {fact.subject for fact in all_facts()}.union(phrases("plain_words"))
+    return tuple(fact.word for fact in others if fact.word not in trained)
 
 
 def _near_miss(rng: random.Random, pick: Pick) -> str:
@@ -143,12 +146,13 @@ def _strange_subject(kind: str, rng: random.Random, pick: Pick) -> str:
         strange = invented_name(rng)
         return strange.lower() if kind in ("opposite", "sound", "baby") else strange
     if roll < 0.35:
-        other = rng.choice([fact for fact in all_facts() if fact.kind != kind])
-        strange = other.subject if pick is taught else other.word
-        if strange not in _known_subjects()[kind] and not strange.startswith(("a ", "an ", "the ")):
+        strange = rng.choice(_words_of_other_kinds(kind, pick))
+        if not strange.startswith(("a ", "an ", "the ")):
             return strange
     if kind == "capital" or (kind.endswith("after") and roll < 0.6):
         return rng.choice(pick(phrases("places")))
+    if kind == "opposite" and roll < 0.75:
+        return rng.choice(pick(phrases("plain_words")))
     noun = rng.choice(pick(words("nouns")))
     return f"a {noun}" if kind == "colour" else noun
 
