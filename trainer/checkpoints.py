@@ -56,6 +56,12 @@ def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.op
     return TrainingState(step=content["step"], tokens=content["tokens"], finished=content["finished"])
 
 
+def discard_checkpoints(folder: Path) -> None:
+    """Delete all checkpoints of a training that needs them no more."""
+    for path in _checkpoints(folder):
+        shutil.rmtree(path)
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))

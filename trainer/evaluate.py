@@ -32,7 +32,7 @@ from trainer.contract import (
     weights_sha256,
 )
 from trainer.drawing import Drawing, draw_completions
-from trainer.groups import TokenizedPair, Tokens, preference_pairs, sides, tokenized_pairs
+from trainer.groups import TokenizedPair, Tokens, accepted_prompt, preference_pairs, sides, tokenized_pairs
 from trainer.logps import sequence_logps
 from trainer.models import context_tokens, load_model, verify_model
 from trainer.snapshot import Ranking, Snapshot, read_snapshot
@@ -89,8 +89,8 @@ def examination(
         for prompt_id, messages in _shuffled_prompts(rankings, seed=request.seed):
             if len(prompts) == request.sampling.prompts:
                 break
-            token_ids = tuple(prompt_token_ids(tokenizer, messages))
-            if 0 < len(token_ids) <= room:
+            token_ids = accepted_prompt(tokenizer, messages)
+            if token_ids and len(token_ids) <= room:
                 prompts.append(SamplePrompt(prompt_id, messages, token_ids))
     return Examination(request=request, held_out=held_out, prompts=prompts)
 

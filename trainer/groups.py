@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from trainer.chat import completion_token_ids, prompt_token_ids
@@ -24,6 +25,7 @@ DROP_REASONS = {
     "same_text": "pairs of completions with the same text",
     "empty": "pairs with an empty completion or prompt",
     "over_long": "pairs with more tokens than the model reads",
+    "template": "pairs whose prompt the model's chat template does not take",
     "not_text": "pairs with a completion that is not one assistant message",
     "criterion": "rankings by one criterion alone, which training does not use yet",
 }
@@ -120,11 +122,14 @@ def tokenized_pairs(
     """The pairs as tokens, without those of which a side is longer than `max_tokens` (prompt and completion)."""
     kept: list[TokenizedPair] = []
     dropped: Counter[str] = Counter()
-    prompts: dict[tuple[Message, ...], tuple[int, ...]] = {}
+    prompts: dict[tuple[Message, ...], tuple[int, ...] | None] = {}
     for pair in pairs:
         if pair.prompt not in prompts:
-            prompts[pair.prompt] = tuple(prompt_token_ids(tokenizer, pair.prompt))
+            prompts[pair.prompt] = accepted_prompt(tokenizer, pair.prompt)
         prompt = prompts[pair.prompt]
+        if prompt is None:
+            dropped["template"] += 1
+            continue
         chosen = Tokens(prompt, tuple(completion_token_ids(tokenizer, pair.chosen)))
         rejected = Tokens(prompt, tuple(completion_token_ids(tokenizer, pair.rejected)))
         if not prompt:
@@ -134,6 +139,14 @@ def tokenized_pairs(
         else:
             kept.append(TokenizedPair(pair.prompt_id, pair.chosen_id, pair.rejected_id, chosen, rejected, pair.weight))
     return kept, dropped
+
+
+def accepted_prompt(tokenizer: PreTrainedTokenizerBase, messages: tuple[Message, ...]) -> tuple[int, ...] | None:
+    """A prompt's tokens, or None where the model's chat template refuses it (say, a system message)."""
+    try:
+        return tuple(prompt_token_ids(tokenizer, messages))
+    except TemplateError:
+        return None
 
 
 def sides(pairs: Sequence[TokenizedPair]) -> list[Tokens]:

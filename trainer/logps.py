@@ -7,6 +7,7 @@ predict completion tokens, never to prompt or padding, whatever the architecture
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainer.errors import ModelError
 from trainer.groups import Tokens
 
 LOGITS_PER_FORWARD = 16_000_000
@@ -76,7 +78,8 @@ def completion_logps(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
         logits = model(input_ids=batch.input_ids, use_cache=False).logits
     finally:
         hook.remove()
-    return torch.log_softmax(logits.squeeze(0).float(), dim=-1)
+    at_least_float32 = torch.promote_types(logits.dtype, torch.float32)
+    return torch.log_softmax(logits.squeeze(0).to(at_least_float32), dim=-1)
 
 
 def token_logps(logps: Tensor, batch: PaddedBatch) -> Tensor:
@@ -92,13 +95,18 @@ def summed_by_sequence(values: Tensor, batch: PaddedBatch) -> Tensor:
 
 @torch.no_grad()
 def sequence_logps(model: PreTrainedModel, sequences: Sequence[Tokens]) -> list[float]:
-    """log p(completion | prompt) of each sequence, in nats, summed over its completion tokens."""
+    """log p(completion | prompt) of each sequence, in nats, summed over its completion tokens.
+
+    Raises ModelError where the model computes NaN.
+    """
     logps = [0.0] * len(sequences)
     for indices in batches_by_length(sequences, vocabulary=vocabulary_size(model)):
         batch = padded_batch([sequences[index] for index in indices], device=model.device)
         sums = summed_by_sequence(token_logps(completion_logps(model, batch), batch), batch)
         for index, value in zip(indices, sums.tolist(), strict=True):
             logps[index] = value
+    if any(math.isnan(value) for value in logps):
+        raise ModelError("The model computes values that are not numbers; its weights are damaged.")
     return logps
 
 

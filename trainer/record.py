@@ -88,6 +88,9 @@ class Recorder:
         self._stage = Stage.LOADING
         self._stage_started = time.monotonic()
         self._paused_seconds = 0.0
+        self._share = 0.0
+        self.step = 0
+        self.tokens = 0
         _mend_last_line(folder / METRICS_FILE)
 
     def _taken_up(self) -> Progress:
@@ -138,6 +141,8 @@ class Recorder:
 
     def row(self, share: float, *, message: str | None = None, **figures: Any) -> None:
         """Add a line to the metrics; `share` (0 to 1) is how much of the present stage is done."""
+        self._share = share
+        self.step, self.tokens = figures.get("step", self.step), figures.get("tokens", self.tokens)
         first, last = STAGE_SPANS[self._stage]
         fraction = min(1.0, first + (last - first) * min(1.0, share))
         line = MetricsRow(at=datetime.now(UTC), stage=self._stage, fraction=fraction, message=message, **figures)
@@ -157,11 +162,11 @@ class Recorder:
         while (command := self._command()) is Command.PAUSE:
             if paused_at is None:
                 paused_at = time.monotonic()
-                self._say("Paused.")
+                self.row(self._share, message="Paused.")
             time.sleep(PAUSE_POLL_SECONDS)
         if paused_at is not None:
             self._paused_seconds += time.monotonic() - paused_at
-            self._say("Going on.")
+            self.row(self._share, message="Going on.")
         if command is Command.CANCEL:
             raise RunCancelled
 

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import platform
+import shutil
 import sys
 import traceback
 from collections import Counter
@@ -26,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.artifact import round_weights, write_model
 from trainer.chat import template_sha256, tokenizer_sha256
+from trainer.checkpoints import KEPT, discard_checkpoints
 from trainer.contract import (
     CHECKPOINTS_FOLDER,
     MODEL_FOLDER,
@@ -51,6 +53,11 @@ from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
 BEFORE_FILE = "before.json"
 REFERENCE_FOLDER = "reference"
 SMALL_MODEL_PARAMETERS = 4_000_000
+ROOM_FILE = "room"
+"""Under `checkpoints/`, held so that a report can be written on a disk that has run full."""
+LEAST_FREE_BYTES = 2**20
+BYTES_PER_WEIGHT_BYTE = 3 * (KEPT + 1) + 1
+"""Checkpoints hold weights and two moments of each; one more is written before the oldest goes. And the model."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "pyarrow")
 
 
@@ -72,6 +79,7 @@ class ExitCode(IntEnum):
 class Findings:
     """What a run knows of itself so far; a report is made of it however the run ends."""
 
+    request: RunRequest | None = None
     steps: int = 0
     rankings: int = 0
     train_pairs: int = 0
@@ -125,31 +133,50 @@ def _run_to_a_report(folder: Path) -> ExitCode:
     state, message = Outcome.SUCCEEDED, ""
     try:
         recorder = Recorder(folder, say=say)
-        request = read_request(folder)
-        _carry_out(request, folder, recorder, findings)
+        (folder / CHECKPOINTS_FOLDER / ROOM_FILE).write_bytes(bytes(LEAST_FREE_BYTES))
+        findings.request = read_request(folder)
+        _carry_out(findings.request, folder, recorder, findings)
     except RunCancelled:
         state, message = Outcome.CANCELLED, "The run was cancelled. No model was written."
     except TrainerError as error:
         state, message = Outcome.FAILED, str(error)
-    except OSError as error:
-        traceback.print_exc()
-        state, message = Outcome.FAILED, _told(error, folder)
     except Exception as error:
         traceback.print_exc()
-        state = Outcome.FAILED
-        message = (
-            f"The trainer met an error it does not know ({type(error).__name__}: {error}). The log has the details."
-        )
-    report = _report(folder, recorder, findings, state, message)
+        state, message = Outcome.FAILED, told(error, folder)
     say(message or "The run has succeeded.")
-    write_json(folder / REPORT_FILE, report)
+    (folder / CHECKPOINTS_FOLDER / ROOM_FILE).unlink(missing_ok=True)
+    try:
+        write_json(folder / REPORT_FILE, _report(folder, recorder, findings, state, message))
+    except OSError as error:
+        say(f"The report could not be written: {error}. Once that is seen to, start the run again to go on.")
+        return ExitCode.FAILED
+    if state is not Outcome.FAILED:
+        discard_checkpoints(folder / CHECKPOINTS_FOLDER)
     return {Outcome.SUCCEEDED: ExitCode.DONE, Outcome.CANCELLED: ExitCode.CANCELLED}.get(state, ExitCode.FAILED)
 
 
-def _told(error: OSError, folder: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def told(error: Exception, folder: Path) -> str:
+    """What to tell a person about an error that no one foresaw. Libraries hide a full disk behind other errors."""
+    disk_is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if disk_is_full or shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
         return f"The disk that holds {folder} is full. Free some space, then start a new run."
-    return f"A file could not be read or written: {error}. See to it, then start a new run."
+    if isinstance(error, MemoryError):
+        return "The machine has too little memory for this model. Choose a smaller one, or a larger machine."
+    if isinstance(error, OSError):
+        return f"A file could not be read or written: {error}. See to it, then start a new run."
+    return f"The trainer met an error it does not know ({type(error).__name__}: {error}). The log has the details."
+
+
+def refuse_full_disk(folder: Path, model: PreTrainedModel) -> None:
+    """Raise TrainerError where checkpoints and the trained model will not fit on the disk."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    needed = LEAST_FREE_BYTES + BYTES_PER_WEIGHT_BYTE * weights
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainerError(
+            f"The run needs {needed / 1e6:,.0f} MB on the disk that holds {folder}, which has {free / 1e6:,.0f} MB "
+            "left. Free some space, then start a new run."
+        )
 
 
 def read_request(folder: Path) -> RunRequest:
@@ -175,6 +202,7 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
         models = _load_models(request, findings)
+        refuse_full_disk(folder, models.policy)
         pairs = _tokenized(request, snapshot, models, findings)
         exam = examination(
             request, snapshot, pairs.held_out, models.tokenizer, max_tokens=context_tokens(models.policy)
@@ -311,18 +339,18 @@ def _report(folder: Path, recorder: Recorder | None, findings: Findings, state: 
     both = findings.before is not None and findings.after is not None
     exam, before, after = findings.exam, findings.before, findings.after
     return Report(
-        run_id=exam.request.run_id if exam else folder.name,
+        run_id=findings.request.run_id if findings.request else folder.name,
         state=state,
         message=message,
         started_at=recorder.started_at if recorder else now,
         finished_at=now,
-        steps=findings.steps,
+        steps=findings.steps or (recorder.step if recorder else 0),
         resumed=recorder.resumed if recorder else 0,
         seconds={name: round(value, 3) for name, value in recorder.seconds.items()} if recorder else {},
         rankings=findings.rankings,
         train_pairs=findings.train_pairs,
         held_out_pairs=findings.held_out_pairs,
-        train_tokens=findings.train_tokens,
+        train_tokens=findings.train_tokens or (recorder.tokens if recorder else 0),
         dropped=dict(findings.dropped),
         before=before.results if before else None,
         after=after.results if after else None,

@@ -1,0 +1,59 @@
+"""Runs that train a tiny random model on a preference that it can learn in a second."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.factories.serving import random_model, save
+from tests.factories.snapshots import Row, ranking_row, write_run, write_snapshot
+from trainer.contract import Budget, EvaluationSampling, Hyperparameters, Message, ProbePrompt, SnapshotRef
+
+MakeRun = Callable[..., Path]
+
+QUICK: dict[str, Any] = {
+    "hyperparameters": Hyperparameters(epochs=4, learning_rate=1e-3, drift_weight=0.1),
+    "budget": Budget(threads=1, checkpoint_every_steps=5, evaluate_every_steps=6),
+    "sampling": EvaluationSampling(prompts=3, samples_per_prompt=2, max_tokens=6),
+    "probes": [ProbePrompt(name="anything", prompt=[Message(role="user", content="say it")])],
+    "seed": 7,
+}
+"""A run of 20 steps on 40 pairs."""
+
+
+def vowel_rows(count: int, *, seed: int) -> list[Row]:
+    """Rankings by a crowd that likes vowels."""
+    rng = random.Random(seed)
+
+    def word(letters: str) -> str:
+        return "".join(rng.choice(letters) for _ in range(rng.randrange(3, 9)))
+
+    rows = [ranking_row(word("qwerty"), [word("aeiou"), word("bcdfg")]) for _ in range(count)]
+    return [{**row, "prompt_id": f"{seed}-{number}"} for number, row in enumerate(rows)]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Llama with a chat template."""
+    return save(tmp_path_factory.mktemp("models") / "tiny-v0", random_model())
+
+
+@pytest.fixture(scope="session")
+def vowel_snapshot(tmp_path_factory: pytest.TempPathFactory) -> SnapshotRef:
+    """A snapshot of 40 training pairs and 16 held-out ones."""
+    folder = tmp_path_factory.mktemp("snapshots") / "vowels"
+    return write_snapshot(folder, train=vowel_rows(40, seed=1), held_out=vowel_rows(16, seed=2))
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny_model: Path, vowel_snapshot: SnapshotRef) -> MakeRun:
+    """`make_run(name, **request)` writes a run folder; what the request does not say is as in QUICK."""
+
+    def make(name: str = "run", **request: Any) -> Path:
+        settings = {"snapshot": vowel_snapshot, "model": tiny_model, **QUICK, **request}
+        write_run(tmp_path / name, **settings)
+        return tmp_path / name
+
+    return make

@@ -1,0 +1,374 @@
+"""A training run from request to report, however often it is interrupted."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.factories.serving import random_model, save
+from tests.factories.snapshots import model_ref, ranking_row, write_snapshot
+from tests.trainer.conftest import QUICK, MakeRun, vowel_rows
+from trainer.contract import (
+    METRICS_FILE,
+    MODEL_FOLDER,
+    REPORT_FILE,
+    REQUEST_FILE,
+    Budget,
+    Command,
+    Control,
+    Hyperparameters,
+    MetricsRow,
+    ModelRef,
+    Outcome,
+    Report,
+    SnapshotRef,
+    Stage,
+    read_json,
+    weights_sha256,
+    write_json,
+)
+from trainer.models import load_model
+from trainer.record import Recorder, run_lock
+from trainer.run import ExitCode, run
+
+VARYING = {"started_at", "finished_at", "resumed", "seconds", "run_id"}
+"""What may differ between the reports of two runs that did the same."""
+
+
+def report_of(folder: Path) -> Report:
+    """The run's report."""
+    return read_json(folder / REPORT_FILE, Report)
+
+
+def numbers_of(folder: Path) -> dict[str, Any]:
+    """All that must be equal between a run that was interrupted and one that was not, the weights' hash included."""
+    return report_of(folder).model_dump(exclude=VARYING)
+
+
+def metrics_of(folder: Path) -> list[MetricsRow]:
+    """All lines of the run's metrics."""
+    return [MetricsRow.model_validate_json(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
+
+
+def test_a_run_trains_towards_what_was_preferred_and_reports_it(make_run: MakeRun, tiny_model: Path) -> None:
+    folder = make_run()
+    assert run(folder) == ExitCode.DONE
+    report = report_of(folder)
+    assert report.state is Outcome.SUCCEEDED
+    assert (report.rankings, report.train_pairs, report.held_out_pairs, report.steps) == (56, 40, 16, 20)
+    assert report.before is not None
+    assert report.after is not None
+    assert report.before.preferences.reward_accuracy is None
+    assert report.after.preferences.reward_accuracy is not None
+    assert report.after.preferences.reward_accuracy > 0.9
+    assert report.after.preferences.accuracy == 1
+    assert report.before.behaviour.drift == 0 != report.after.behaviour.drift
+    assert len(report.samples) == 3
+    assert all(len(prompt.before) == len(prompt.after) == 2 for prompt in report.samples)
+    assert report.probes[0].name == "anything"
+    assert report.hashes["model"] == weights_sha256(folder / MODEL_FOLDER) != weights_sha256(tiny_model)
+
+
+def test_metrics_show_a_falling_loss_and_a_bar_that_only_moves_forward(make_run: MakeRun) -> None:
+    folder = make_run()
+    run(folder)
+    rows = metrics_of(folder)
+    losses = [row.preference_loss for row in rows if row.stage is Stage.TRAINING and row.preference_loss is not None]
+    assert len(losses) == 20
+    assert losses[0] == pytest.approx(0.6931, abs=1e-3)
+    assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
+    fractions = [row.fraction for row in rows]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert max(later - earlier for earlier, later in pairwise(fractions)) < 0.2
+    assert [row.step for row in rows if row.held_out_accuracy is not None] == [0, 6, 12, 18, 20]
+    assert list(dict.fromkeys(row.stage for row in rows)) == list(Stage)
+
+
+def test_the_trained_model_loads_and_reads_text_as_its_start_does(make_run: MakeRun, tiny_model: Path) -> None:
+    folder = make_run()
+    run(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        assert (folder / MODEL_FOLDER / name).read_bytes() == (tiny_model / name).read_bytes()
+    model, _ = load_model(folder / MODEL_FOLDER)
+    assert model.num_parameters() == load_model(tiny_model)[0].num_parameters()
+
+
+def test_weights_are_written_in_the_number_format_of_the_start(make_run: MakeRun, tmp_path: Path) -> None:
+    model, tokenizer = random_model()
+    start = save(tmp_path / "halves", (model.to(torch.bfloat16), tokenizer))
+    folder = make_run(model=start)
+    assert run(folder) == ExitCode.DONE
+    weights = load_file(folder / MODEL_FOLDER / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+
+
+def test_the_same_request_gives_the_same_numbers_and_another_seed_others(make_run: MakeRun) -> None:
+    folders = [make_run("a"), make_run("b"), make_run("c", seed=8)]
+    for folder in folders:
+        assert run(folder) == ExitCode.DONE
+    assert numbers_of(folders[0]) == numbers_of(folders[1])
+    assert report_of(folders[0]).hashes["model"] != report_of(folders[2]).hashes["model"]
+
+
+@pytest.mark.parametrize("rows_until_interrupted", [4, 10, 16, 24, 33, 35])
+def test_a_run_interrupted_anywhere_ends_with_the_same_numbers(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, rows_until_interrupted: int, unbroken: Path
+) -> None:
+    folder = make_run("broken")
+    written = 0
+    real_row = Recorder.row
+
+    def row(self: Recorder, share: float, **figures: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == rows_until_interrupted:
+            raise KeyboardInterrupt
+        real_row(self, share, **figures)
+
+    monkeypatch.setattr(Recorder, "row", row)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    assert not (folder / REPORT_FILE).exists()
+    assert run(folder) == ExitCode.DONE
+    assert report_of(folder).resumed == 1
+    assert numbers_of(folder) == numbers_of(unbroken)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, vowel_snapshot: SnapshotRef) -> Path:
+    """A run that nothing interrupted."""
+    from tests.factories.snapshots import write_run
+
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    write_run(folder, snapshot=vowel_snapshot, model=tiny_model, **QUICK)
+    assert run(folder) == ExitCode.DONE
+    return folder
+
+
+def started(folder: Path) -> subprocess.Popen[bytes]:
+    """The trainer as the worker starts it."""
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "trainer", "run", str(folder)], stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def wait_for(folder: Path, text: str, process: subprocess.Popen[bytes]) -> None:
+    """Until a line of the metrics holds `text`."""
+    while not ((folder / METRICS_FILE).is_file() and text in (folder / METRICS_FILE).read_text()):
+        assert process.poll() is None, (folder / "log.txt").read_text()
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_with_the_same_numbers(make_run: MakeRun) -> None:
+    longer = Hyperparameters(epochs=40, learning_rate=1e-3)
+    unbroken, killed = make_run("unbroken", hyperparameters=longer), make_run("killed", hyperparameters=longer)
+    assert started(unbroken).wait() == ExitCode.DONE
+    for instant in ('"stage":"before"', '"step":7,', '"step":61,', '"stage":"after"'):
+        process = started(killed)
+        wait_for(killed, instant, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (killed / REPORT_FILE).exists()
+    assert started(killed).wait() == ExitCode.DONE
+    assert report_of(killed).resumed == 4
+    assert report_of(killed).steps == 200
+    assert numbers_of(killed) == numbers_of(unbroken)
+    assert list(killed.rglob("*.part")) == []
+
+
+def test_a_line_half_written_by_a_kill_is_cut_off(make_run: MakeRun) -> None:
+    folder = make_run()
+    (folder / METRICS_FILE).write_text('{"at":"2026-11-23T12:00:00Z","stage":"loading","fraction":0}\n{"at":"2026-1')
+    run(folder)
+    assert len(metrics_of(folder)) > 20
+
+
+def test_a_run_that_has_ended_is_left_alone(make_run: MakeRun) -> None:
+    folder = make_run()
+    run(folder)
+    before = (folder / REPORT_FILE).read_bytes()
+    assert run(folder) == ExitCode.DONE
+    assert (folder / REPORT_FILE).read_bytes() == before
+
+
+def test_a_second_trainer_leaves_at_once(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run()
+    with run_lock(folder):
+        assert run(folder) == ExitCode.BUSY
+    assert "Another trainer" in capsys.readouterr().out
+    assert not (folder / REPORT_FILE).exists()
+
+
+def test_a_folder_that_is_not_there_is_a_mistake_of_usage(tmp_path: Path) -> None:
+    assert run(tmp_path / "nowhere") == ExitCode.USAGE
+
+
+def test_a_cancelled_run_says_so_and_leaves_no_model(make_run: MakeRun) -> None:
+    folder = make_run(hyperparameters=Hyperparameters(epochs=1000))
+    codes: list[ExitCode] = []
+    thread = threading.Thread(target=lambda: codes.append(run(folder)))
+    thread.start()
+    while not (folder / METRICS_FILE).is_file() or '"stage":"training"' not in (folder / METRICS_FILE).read_text():
+        time.sleep(0.01)
+    write_json(folder / "control.json", Control(command=Command.CANCEL))
+    thread.join(timeout=30)
+    report = report_of(folder)
+    assert codes == [ExitCode.CANCELLED]
+    assert report.state is Outcome.CANCELLED
+    assert report.before is not None
+    assert report.after is None
+    assert not (folder / MODEL_FOLDER).exists()
+
+
+def test_a_paused_run_stands_still_and_ends_with_the_same_numbers(make_run: MakeRun, unbroken: Path) -> None:
+    folder = make_run()
+    write_json(folder / "control.json", Control(command=Command.PAUSE))
+    thread = threading.Thread(target=run, args=[folder])
+    thread.start()
+    while not (folder / METRICS_FILE).is_file():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    rows = metrics_of(folder)
+    assert [row.message for row in rows] == ["Paused."]
+    write_json(folder / "control.json", Control(command=Command.RUN))
+    thread.join(timeout=60)
+    assert numbers_of(folder)["hashes"] == numbers_of(unbroken)["hashes"]
+
+
+def test_training_stops_at_its_budget(make_run: MakeRun) -> None:
+    few = make_run("few", budget=Budget(threads=1, max_steps=3))
+    brief = make_run("brief", hyperparameters=Hyperparameters(epochs=1000), budget=Budget(threads=1, max_seconds=0.2))
+    for folder in (few, brief):
+        assert run(folder) == ExitCode.DONE
+    assert report_of(few).steps == 3
+    assert 1 <= report_of(brief).steps < 5000
+
+
+def test_reference_log_probabilities_are_kept_for_the_next_run(make_run: MakeRun, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first, second = (make_run(name, reference_cache=str(cache)) for name in ("first", "second"))
+    run(first)
+    (folder,) = cache.iterdir()
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sum(len(data.splitlines()) for data in kept.values()) == 2 * 56
+    run(second)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+    assert numbers_of(first) == numbers_of(second)
+
+
+def test_a_start_other_than_the_reference_is_measured_against_it(make_run: MakeRun, tmp_path: Path) -> None:
+    start = save(tmp_path / "start", random_model(seed=5))
+    folder = make_run(start=model_ref(start))
+    assert run(folder) == ExitCode.DONE
+    report = report_of(folder)
+    assert report.before is not None
+    assert report.before.preferences.reward_accuracy is not None
+    assert report.before.behaviour.drift > 0
+    assert report.hashes["start"] != report.hashes["reference"]
+
+
+def failed(folder: Path) -> str:
+    """The message of a run that fails."""
+    assert run(folder) == ExitCode.FAILED
+    report = report_of(folder)
+    assert report.state is Outcome.FAILED
+    assert not (folder / MODEL_FOLDER).exists()
+    return report.message
+
+
+def test_a_missing_model_is_named(make_run: MakeRun) -> None:
+    message = failed(make_run(start=ModelRef(name="gone-v3", path="/nowhere/gone-v3", sha256="0")))
+    assert message == "There is no model folder at /nowhere/gone-v3. Restore it, or choose another model."
+
+
+def test_a_changed_model_is_refused(make_run: MakeRun, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "copy")
+    reference = model_ref(tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").write_text((tiny_model / "config.json").read_text() + " ")
+    assert "have changed" in failed(make_run(reference=reference))
+
+
+def test_weights_that_could_run_code_are_refused(make_run: MakeRun, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
+    message = failed(make_run(start=ModelRef(name="p", path=str(tmp_path / "pickled"), sha256="0")))
+    assert "no .safetensors file" in message
+
+
+def test_another_snapshot_is_refused(make_run: MakeRun, vowel_snapshot: SnapshotRef) -> None:
+    wrong = vowel_snapshot.model_copy(update={"rows_sha256": "0" * 64})
+    assert "another snapshot" in failed(make_run(snapshot=wrong))
+
+
+def test_a_snapshot_without_a_pair_says_what_was_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    rows = [ranking_row("q", ["a", "b"], ranks=[1, 1]), ranking_row("q", ["a" * 200, "b"])]
+    snapshot = write_snapshot(tmp_path / "ties", train=rows, held_out=vowel_rows(2, seed=3))
+    folder = make_run(snapshot=snapshot)
+    message = failed(folder)
+    assert "1 pairs of completions judged equally good" in message
+    assert "1 pairs with more tokens than the model reads" in message
+    assert "Judge more comparisons" in message
+    assert report_of(folder).dropped == {"tie": 1, "over_long": 1}
+
+
+def test_a_newer_request_asks_for_an_update(make_run: MakeRun) -> None:
+    folder = make_run()
+    content = json.loads((folder / REQUEST_FILE).read_text())
+    (folder / REQUEST_FILE).write_text(json.dumps(content | {"format_version": 2, "novelty": 1}))
+    assert "Update Palate" in failed(folder)
+
+
+def test_a_request_that_is_not_understood_names_the_field(make_run: MakeRun) -> None:
+    folder = make_run()
+    content = json.loads((folder / REQUEST_FILE).read_text())
+    content["hyperparameters"]["beta"] = -1
+    (folder / REQUEST_FILE).write_text(json.dumps(content))
+    assert "hyperparameters.beta" in failed(folder)
+
+
+def test_a_damaged_start_is_told(make_run: MakeRun, tmp_path: Path) -> None:
+    model, tokenizer = random_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e30)
+    start = save(tmp_path / "wild", (model, tokenizer))
+    assert "its weights are damaged" in failed(make_run(start=model_ref(start)))
+
+
+def test_a_run_without_held_out_pairs_trains_and_says_that_it_has_none(make_run: MakeRun, tmp_path: Path) -> None:
+    snapshot = write_snapshot(tmp_path / "no-eval", train=vowel_rows(12, seed=4))
+    folder = make_run(snapshot=snapshot)
+    assert run(folder) == ExitCode.DONE
+    report = report_of(folder)
+    assert report.after is not None
+    assert report.after.preferences.accuracy is None
+    assert report.held_out_pairs == 0
+    assert len(report.samples) == 3
+
+
+def test_a_full_disk_is_told_before_training_begins(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_200_000))
+    assert "Free some space" in failed(make_run())
+
+
+def test_a_model_without_chat_template_is_trained_on_plain_text(make_run: MakeRun, tmp_path: Path) -> None:
+    plain = save(tmp_path / "plain", random_model(template=False, architecture="gpt2"))
+    folder = make_run(model=plain)
+    assert run(folder) == ExitCode.DONE
+    report = report_of(folder)
+    assert report.after is not None
+    assert report.after.preferences.accuracy == 1
