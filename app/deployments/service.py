@@ -1,0 +1,229 @@
+"""Lines, their versions, and which version serves: the verbs that generation, training and commands use."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload
+
+from app.audit import record_deed
+from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion, VersionKind
+from app.deployments.rollback import version_before
+from app.errors import Conflict, NotFound
+from app.queue import enqueue
+
+# --- Lines and versions
+
+
+def create_line(
+    session: Session,
+    *,
+    slug: str,
+    name: str,
+    path: str,
+    sha256: str,
+    now: datetime,
+    description: str = "",
+    is_toy: bool = False,
+    by_id: int | None = None,
+) -> ModelLine:
+    """A new line whose base, version 0, is the model folder at `path` (absolute); it serves as `current` at once.
+
+    `sha256` is `trainer.contract.weights_sha256` of the folder. Raises Conflict where the slug is taken.
+    """
+    if find_line(session, slug=slug) is not None:
+        raise Conflict(f"There is a model line called {slug} already. Choose another short name.")
+    line = ModelLine(slug=slug, name=name, description=description, is_toy=is_toy, created_at=now)
+    session.add(line)
+    session.flush()
+    base = ModelVersion(line=line, number=0, kind=VersionKind.BASE, path=path, sha256=sha256, created_at=now)
+    session.add(base)
+    session.flush()
+    record_deed(session, action="line.created", subject=line, subject_id=line.id, actor_id=by_id, now=now, slug=slug)
+    deploy_version(session, version=base, reason="The base of a new line.", by_id=by_id, now=now)
+    return line
+
+
+def find_line(session: Session, *, slug: str) -> ModelLine | None:
+    """The line of this short name, if there is one."""
+    return session.scalars(select(ModelLine).where(ModelLine.slug == slug)).one_or_none()
+
+
+def list_lines(session: Session) -> list[ModelLine]:
+    """Every line, in the order in which they were created."""
+    return list(session.scalars(select(ModelLine).order_by(ModelLine.id)))
+
+
+def lock_line(session: Session, *, line_id: int) -> ModelLine:
+    """The line, held until the transaction ends: what concerns it as a whole happens one after the other."""
+    query = select(ModelLine).where(ModelLine.id == line_id).with_for_update()
+    line = session.scalars(query).one_or_none()
+    if line is None:
+        raise NotFound("There is no such model line.")
+    return line
+
+
+def register_version(
+    session: Session,
+    *,
+    parent: ModelVersion,
+    kind: VersionKind,
+    path: str,
+    sha256: str,
+    now: datetime,
+    number: int | None = None,
+    note: str = "",
+) -> ModelVersion:
+    """Enter trained weights as a version of their parent's line; it does not serve yet.
+
+    Without a number it gets the next one. Raises Conflict where the number is taken.
+    """
+    lock_line(session, line_id=parent.line_id)
+    free = next_version_number(session, line_id=parent.line_id)
+    if number is not None and number < free:
+        raise Conflict(f"Version {number} of this line is there already; the next free number is {free}.")
+    version = ModelVersion(
+        line=parent.line,
+        number=free if number is None else number,
+        kind=kind,
+        parent_id=parent.id,
+        path=path,
+        sha256=sha256,
+        note=note,
+        created_at=now,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def next_version_number(session: Session, *, line_id: int) -> int:
+    """The number that the line's next version gets."""
+    highest = session.scalar(select(func.max(ModelVersion.number)).where(ModelVersion.line_id == line_id))
+    return 0 if highest is None else highest + 1
+
+
+def list_versions(session: Session, *, line_id: int) -> list[ModelVersion]:
+    """The versions of a line, newest first."""
+    query = select(ModelVersion).where(ModelVersion.line_id == line_id).order_by(ModelVersion.number.desc())
+    return list(session.scalars(query))
+
+
+def get_version(session: Session, *, version_id: int) -> ModelVersion:
+    """A version by id. Raises NotFound."""
+    version = session.get(ModelVersion, version_id)
+    if version is None:
+        raise NotFound("There is no such model version.")
+    return version
+
+
+def base_version(session: Session, *, line_id: int) -> ModelVersion:
+    """Version 0 of a line, from which all others descend."""
+    query = select(ModelVersion).where(ModelVersion.line_id == line_id, ModelVersion.number == 0)
+    return session.scalars(query).one()
+
+
+# --- What serves
+
+
+def find_current_version(session: Session, *, line_id: int, alias: Alias = Alias.CURRENT) -> ModelVersion | None:
+    """The version that an alias of a line points at, if it points at any."""
+    query = (
+        select(ModelVersion)
+        .join(Deployment, Deployment.version_id == ModelVersion.id)
+        .where(Deployment.line_id == line_id, Deployment.alias == alias, Deployment.until.is_(None))
+    )
+    return session.scalars(query).one_or_none()
+
+
+def current_version(session: Session, *, line_id: int, alias: Alias = Alias.CURRENT) -> ModelVersion:
+    """The version that an alias of a line points at. Raises NotFound where it points at none."""
+    version = find_current_version(session, line_id=line_id, alias=alias)
+    if version is None:
+        raise NotFound(f"No version of this line is deployed as {alias.value}. Deploy one on the Models page.")
+    return version
+
+
+def deploy_version(
+    session: Session,
+    *,
+    version: ModelVersion,
+    reason: str,
+    by_id: int | None,
+    now: datetime,
+    alias: Alias = Alias.CURRENT,
+) -> Deployment:
+    """Let an alias of the version's line point at it from now on, and have the model server told.
+
+    Where it points there already nothing changes. Comparisons of the version before are made anew after.
+    """
+    lock_line(session, line_id=version.line_id)
+    open_one = find_deployment(session, line_id=version.line_id, alias=alias)
+    if open_one is not None:
+        if open_one.version_id == version.id:
+            return open_one
+        open_one.until = now
+        session.flush()
+    deployment = Deployment(
+        line_id=version.line_id, alias=alias, version_id=version.id, since=now, reason=reason, by_id=by_id
+    )
+    session.add(deployment)
+    session.flush()
+    before = open_one.version.name if open_one else None
+    deed = {"version": version.name, "before": before, "alias": alias.value, "reason": reason}
+    record_deed(
+        session, action="version.deployed", subject=version, subject_id=version.id, actor_id=by_id, now=now, **deed
+    )
+    enqueue(session, "deployments:publish", lock="model-server", line_id=version.line_id)
+    enqueue(session, "generation:turn_over", line_id=version.line_id)
+    return deployment
+
+
+def find_deployment(session: Session, *, line_id: int, alias: Alias = Alias.CURRENT) -> Deployment | None:
+    """The deployment in force under an alias, if any."""
+    query = select(Deployment).where(
+        Deployment.line_id == line_id, Deployment.alias == alias, Deployment.until.is_(None)
+    )
+    return session.scalars(query).one_or_none()
+
+
+def roll_back(
+    session: Session,
+    *,
+    line_id: int,
+    by_id: int | None,
+    now: datetime,
+    alias: Alias = Alias.CURRENT,
+    reason: str = "",
+) -> Deployment:
+    """Deploy the version that served before the present one. Raises Conflict where there is none."""
+    line = lock_line(session, line_id=line_id)
+    before = previous_version(session, line_id=line_id, alias=alias)
+    if before is None:
+        raise Conflict(f"{line.name} has served no other version before, so there is nothing to go back to.")
+    leaving = current_version(session, line_id=line_id, alias=alias)
+    why = reason.strip() or f"Rolled back from {leaving.name}."
+    return deploy_version(session, version=before, alias=alias, reason=why, by_id=by_id, now=now)
+
+
+def previous_version(session: Session, *, line_id: int, alias: Alias = Alias.CURRENT) -> ModelVersion | None:
+    """The version that `roll_back` would deploy, if any."""
+    query = (
+        select(Deployment.version_id)
+        .where(Deployment.line_id == line_id, Deployment.alias == alias)
+        .order_by(Deployment.id)
+    )
+    before = version_before(session.scalars(query))
+    return None if before is None else session.get_one(ModelVersion, before)
+
+
+def deployment_history(session: Session, *, line_id: int, limit: int = 100) -> Sequence[Deployment]:
+    """What served, newest first, with version and person loaded."""
+    query = (
+        select(Deployment)
+        .where(Deployment.line_id == line_id)
+        .order_by(Deployment.id.desc())
+        .limit(limit)
+        .options(joinedload(Deployment.version), joinedload(Deployment.by))
+    )
+    return session.scalars(query).all()
