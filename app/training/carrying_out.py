@@ -1,0 +1,208 @@
+"""Carrying out a run, from a frozen snapshot to a version that serves: read from top to bottom.
+
+It can be killed anywhere and called again: each step first looks whether it has been taken. The trainer is a
+process of its own that outlives the worker; whoever carries the run on finds it by its lock.
+"""
+
+import time
+from pathlib import Path
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.background import Workplace
+from app.datasets.models import SnapshotState
+from app.datasets.service.freezing import freeze_snapshot
+from app.deployments.models import ModelVersion
+from app.errors import Conflict, DomainError
+from app.training.models import LineProbe, Run, RunState
+from app.training.run_folder import (
+    Metrics,
+    end_of_log,
+    order_cancellation,
+    read_starts,
+    write_request,
+    write_starts,
+)
+from app.training.service.ending import finish_run, stop_run
+from app.training.trainer_process import TrainerProcess
+from trainer.contract import (
+    LOG_FILE,
+    MODEL_FOLDER,
+    REPORT_FILE,
+    Budget,
+    Hyperparameters,
+    ModelRef,
+    Outcome,
+    ProbePrompt,
+    Report,
+    RunRequest,
+    SnapshotRef,
+    read_json,
+    version_name,
+    weights_sha256,
+)
+
+POLL_SECONDS = 0.7
+"""How often the run's row is brought up to date while the trainer works."""
+MOST_STARTS_IN_VAIN = 3
+"""How often a trainer that died is started again without getting further than before."""
+CANCEL_PATIENCE_SECONDS = 60.0
+"""How long a trainer may take to heed a cancellation before it is killed: loading a large model takes a while."""
+
+
+def carry_out(place: Workplace, *, run_id: int, poll_seconds: float = POLL_SECONDS) -> None:
+    """Bring a run to its end, wherever it stands; a run that is over is left alone."""
+    folder = place.settings.runs_dir.resolve() / str(run_id)
+    try:
+        if not _prepare(place, run_id=run_id, folder=folder):
+            return
+        report = _follow(place, run_id=run_id, folder=folder, poll_seconds=poll_seconds)
+        if report is None:
+            _stop(place, run_id, RunState.CANCELLED, "The run was cancelled. No model was written.")
+            return
+        _verify(folder, report)
+        with place.session_factory.begin() as session:
+            model_path = str(folder / MODEL_FOLDER)
+            finish_run(session, run_id=run_id, report=report, model_path=model_path, now=place.clock())
+    except DomainError as error:
+        _stop(place, run_id, RunState.FAILED, error.message)
+
+
+def fail_run(place: Workplace, *, run_id: int, reason: str) -> None:
+    """Give a run up that cannot be carried out."""
+    _stop(place, run_id, RunState.FAILED, reason)
+
+
+def _stop(place: Workplace, run_id: int, state: RunState, message: str) -> None:
+    with place.session_factory.begin() as session:
+        stop_run(session, run_id=run_id, state=state, message=message, now=place.clock())
+
+
+# --- Before
+
+
+def _prepare(place: Workplace, *, run_id: int, folder: Path) -> bool:
+    """Freeze the snapshot, write the request and mark the run as running; False where it is over already."""
+    with place.session_factory.begin() as session:
+        run = session.get_one(Run, run_id, with_for_update=True)
+        if run.state.is_over:
+            return False
+        snapshot_id, frozen = run.snapshot_id, run.snapshot.state is SnapshotState.READY
+        if run.state is RunState.WAITING:
+            run.state = RunState.RUNNING
+            run.started_at = place.clock()
+            run.message = "Starting." if frozen else "Freezing the snapshot."
+    if not frozen:
+        freeze_snapshot(place.session_factory, place.settings, snapshot_id=snapshot_id, now=place.clock())
+    with place.session_factory.begin() as session:
+        request = _request(session, session.get_one(Run, run_id), place)
+    write_request(folder, request)
+    return True
+
+
+def _request(session: Session, run: Run, place: Workplace) -> RunRequest:
+    """What the trainer is asked to do, told from the run's row."""
+    snapshot = run.snapshot
+    if snapshot.state is not SnapshotState.READY or snapshot.path is None or snapshot.rows_sha256 is None:
+        raise Conflict("The run's snapshot has been withdrawn. Start a new run; it takes a new snapshot.")
+    probes = session.scalars(select(LineProbe.probe).where(LineProbe.line_id == run.line_id).order_by(LineProbe.id))
+    budget = Budget.model_validate(run.budget)
+    threads = budget.threads or place.settings.trainer_threads
+    return RunRequest(
+        run_id=str(run.id),
+        version_name=version_name(run.line.slug, run.version_number),
+        snapshot=SnapshotRef(path=snapshot.path, rows_sha256=snapshot.rows_sha256),
+        base_model=_model_ref(run.base_version),
+        start=_model_ref(run.start_version),
+        reference=_model_ref(run.reference_version),
+        hyperparameters=Hyperparameters.model_validate(run.hyperparameters),
+        seed=run.seed,
+        budget=budget.model_copy(update={"threads": threads}),
+        probes=[ProbePrompt.model_validate(probe) for probe in probes],
+        reference_cache=str(place.settings.data_dir.resolve() / "reference-cache"),
+    )
+
+
+def _model_ref(version: ModelVersion) -> ModelRef:
+    return ModelRef(name=version.name, path=version.path, sha256=version.sha256)
+
+
+# --- While the trainer works
+
+
+def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float) -> Report | None:
+    """Start the trainer or find it, and keep the run's row up to date until its report is there.
+
+    None where the run was cancelled before there was a report. Raises Conflict where the trainer keeps dying.
+    """
+    trainer, metrics = TrainerProcess(folder), Metrics.of(folder)
+    give_up_at: float | None = None
+    while True:
+        alive = trainer.is_alive()  # asked before looking for the report, which is the last thing that it writes
+        cancelled = _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
+        if (folder / REPORT_FILE).is_file():
+            trainer.let_end(seconds=10)
+            _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
+            return read_json(folder / REPORT_FILE, Report)
+        if not alive and cancelled:
+            return None
+        if not alive:
+            _start_again(trainer, folder, metrics)
+        elif cancelled and give_up_at is None:
+            order_cancellation(folder)
+            give_up_at = time.monotonic() + CANCEL_PATIENCE_SECONDS
+        elif give_up_at is not None and time.monotonic() > give_up_at:
+            trainer.kill()
+        time.sleep(poll_seconds)
+
+
+def _start_again(trainer: TrainerProcess, folder: Path, metrics: Metrics) -> None:
+    """Start the trainer; it goes on from its last checkpoint. Raises Conflict where that has been in vain."""
+    done = max((row.fraction for row in metrics.rows.values()), default=0.0)
+    starts = read_starts(folder).another(done)
+    if starts.in_vain > MOST_STARTS_IN_VAIN:
+        status = trainer.exit_status()
+        ended = f" (exit status {status})" if status is not None else ""
+        raise Conflict(
+            f"The trainer died {MOST_STARTS_IN_VAIN + 1} times at the same place without a report{ended}. "
+            "Often that is memory: free some, or start a new run with fewer pairs per step. The log ends with:\n"
+            f"{end_of_log(folder / LOG_FILE, characters=1200) or '(nothing)'}"
+        )
+    write_starts(folder, starts)
+    trainer.start()
+
+
+def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metrics) -> bool:
+    """Write how far the run has come into its row; whether somebody wants it cancelled."""
+    news = metrics.read_on()
+    log = end_of_log(folder / LOG_FILE)
+    with place.session_factory.begin() as session:
+        run = session.execute(select(Run.cancel_requested, Run.log).where(Run.id == run_id)).one()
+        values: dict[str, object] = {"log": log} if log != run.log else {}
+        if news and metrics.latest is not None:
+            values["fraction"] = metrics.latest.fraction
+            values["metrics"] = [row.model_dump(mode="json", exclude_none=True) for row in metrics.chart_rows()]
+            if metrics.message and not run.cancel_requested:
+                values["message"] = metrics.message
+        if values:
+            session.execute(update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING).values(values))
+    return bool(run.cancel_requested)
+
+
+# --- After
+
+
+def _verify(folder: Path, report: Report) -> None:
+    """Refuse a model folder that is not the one the report speaks of. Raises Conflict."""
+    if report.state is not Outcome.SUCCEEDED:
+        return
+    try:
+        found = weights_sha256(folder / MODEL_FOLDER)
+    except OSError:
+        found = ""
+    if found != report.hashes.get("model"):
+        raise Conflict(
+            f"The model in {folder / MODEL_FOLDER} is not the one that the run's report speaks of: it is missing, or "
+            "was changed. Start a new run."
+        )

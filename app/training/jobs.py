@@ -1,0 +1,36 @@
+"""Background entry points: carry out a run, and let go of model versions that nothing needs."""
+
+from procrastinate import Blueprint, JobContext, RetryStrategy
+
+from app.background import workplace
+from app.deployments.model_server import unload_versions
+from app.training.carrying_out import carry_out as carry_out_run
+from app.training.carrying_out import fail_run
+from app.training.service.deciding import idle_version_names
+
+blueprint = Blueprint()
+
+MOST_ATTEMPTS = 6
+STUBBORN = RetryStrategy(max_attempts=MOST_ATTEMPTS, linear_wait=5)
+"""What carries out a run is tried again after errors that are nobody's fault: the database gone for a minute."""
+
+
+@blueprint.task(name="carry_out", pass_context=True, retry=STUBBORN)
+def carry_out(context: JobContext, *, run_id: int) -> None:
+    """Bring a run to its end; after too many unexpected errors the run fails rather than wait for ever."""
+    place = workplace(context)
+    try:
+        carry_out_run(place, run_id=run_id)
+    except Exception as error:
+        if context.job.attempts >= MOST_ATTEMPTS:
+            fail_run(place, run_id=run_id, reason=f"The worker met an error again and again: {error}")
+        raise
+
+
+@blueprint.task(name="release_versions", pass_context=True, lock="model-server")
+def release_versions(context: JobContext, *, line_id: int) -> None:
+    """Unload the versions of a line that are neither deployed, nor the one before, nor pinned."""
+    place = workplace(context)
+    with place.session_factory.begin() as session:
+        names = idle_version_names(session, line_id=line_id)
+    unload_versions(place.settings, names)

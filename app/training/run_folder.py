@@ -1,0 +1,144 @@
+"""The app's side of a run folder: writing the request and orders, reading what the trainer leaves."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from app.errors import Conflict
+from trainer.contract import (
+    CONTROL_FILE,
+    METRICS_FILE,
+    REQUEST_FILE,
+    Command,
+    Control,
+    MetricsRow,
+    RunRequest,
+    Stage,
+    read_json,
+    write_json,
+    write_whole,
+)
+
+STARTS_FILE = "starts.json"
+CHART_ROWS = 240
+"""Rows kept for a run's chart: more than a screen can tell apart."""
+LOG_CHARACTERS = 8_000
+
+
+def write_request(folder: Path, request: RunRequest) -> None:
+    """Write the request once; one that is there already is what the run goes on with.
+
+    Raises Conflict where the folder belongs to another run, as after the database alone was made anew.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / REQUEST_FILE
+    if not path.exists():
+        write_json(path, request)
+        return
+    found = read_json(path, RunRequest)
+    if (found.run_id, found.snapshot, found.start, found.seed) != (
+        request.run_id, request.snapshot, request.start, request.seed,
+    ):  # fmt: skip
+        raise Conflict(f"{folder} holds another run ({found.version_name}). Move it away and start a new run.")
+
+
+def order_cancellation(folder: Path) -> None:
+    """Tell the trainer to stop after the step that it is at."""
+    write_json(folder / CONTROL_FILE, Control(command=Command.CANCEL))
+
+
+def end_of_log(path: Path, *, characters: int = LOG_CHARACTERS) -> str:
+    """The last lines of a log, as text that the database takes."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 4 * characters))
+        text = file.read().decode(errors="replace").replace("\x00", "�")[-characters:]
+    return text if size <= characters else text.partition("\n")[2] or text
+
+
+@dataclass
+class Metrics:
+    """What the trainer has written to `metrics.jsonl` so far, read piece by piece."""
+
+    path: Path
+    offset: int = 0
+    rows: dict[tuple[Stage, int], MetricsRow] = field(default_factory=dict)
+    latest: MetricsRow | None = None
+    message: str = ""
+
+    @classmethod
+    def of(cls, folder: Path) -> "Metrics":
+        """The metrics of a run, none of them read yet."""
+        return cls(path=folder / METRICS_FILE)
+
+    def read_on(self) -> bool:
+        """Take in the whole lines that came since; whether there were any. The last row of a step counts."""
+        if not self.path.is_file():
+            return False
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                row = MetricsRow.model_validate_json(line)
+            except ValidationError:  # a line torn by a kill
+                continue
+            self.latest = row
+            self.message = row.message or self.message
+            if row.loss is not None or row.held_out_accuracy is not None:
+                self.rows[row.stage, row.step] = row
+        return bool(whole)
+
+    def chart_rows(self) -> list[MetricsRow]:
+        """The rows that the chart shows, thinned."""
+        return thinned(sorted(self.rows.values(), key=lambda row: row.step), limit=CHART_ROWS)
+
+
+def thinned(rows: Iterable[MetricsRow], *, limit: int) -> list[MetricsRow]:
+    """At most `limit` rows in order: those that evaluate, as long as they fill no more than half, and others between."""
+    every = list(rows)
+    evaluating = {index for index, row in enumerate(every) if row.held_out_accuracy is not None}
+    if len(every) <= limit:
+        return every
+    kept = _spread(sorted(evaluating), limit // 2) | _spread(range(len(every)), limit - limit // 2)
+    return [every[index] for index in sorted(kept)]
+
+
+def _spread(indices: Iterable[int], count: int) -> set[int]:
+    """`count` of the indices, evenly spaced, the first and the last among them."""
+    every = list(indices)
+    if len(every) <= count:
+        return set(every)
+    return {every[round(place * (len(every) - 1) / (count - 1))] for place in range(count)}
+
+
+class Starts(BaseModel):
+    """`starts.json`: how often the trainer was started without getting any further than before."""
+
+    in_vain: int = 0
+    fraction: float = 0.0
+
+    def another(self, fraction: float) -> "Starts":
+        """The count after one more start, at a point where `fraction` of the run was done."""
+        if fraction > self.fraction:
+            return Starts(in_vain=0, fraction=fraction)
+        return Starts(in_vain=self.in_vain + 1, fraction=self.fraction)
+
+
+def read_starts(folder: Path) -> Starts:
+    """The count so far; a fresh one where there is none or it cannot be read."""
+    try:
+        return Starts.model_validate_json((folder / STARTS_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return Starts(in_vain=-1)
+
+
+def write_starts(folder: Path, starts: Starts) -> None:
+    """Keep the count, so that it outlives the worker."""
+    write_whole(folder / STARTS_FILE, starts.model_dump_json().encode())

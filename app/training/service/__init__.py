@@ -1,0 +1,1 @@
+"""The verbs of training: requesting runs, carrying them out, and deciding what serves."""

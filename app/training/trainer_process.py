@@ -1,0 +1,83 @@
+"""The trainer as a process: started on a run folder, found running, and as a last resort killed."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from app.settings import ROOT
+from trainer.contract import LOCK_FILE, LOG_FILE
+
+SECRETS = ("PALATE_", "DATABASE_URL", "PG")
+"""Beginnings of environment variables that are none of the trainer's business."""
+
+
+class TrainerProcess:
+    """The trainer of one run, whoever started it. It outlives the worker, and another worker finds it again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: subprocess.Popen[bytes] | None = None
+
+    def is_alive(self) -> bool:
+        """Whether a trainer works on the run: the one started here, or another that holds the run's lock."""
+        if self._started is not None and self._started.poll() is None:
+            return True
+        return is_locked(self._folder / LOCK_FILE)
+
+    def start(self) -> None:
+        """Start `python -m trainer run <folder>` in a session of its own, its output at the end of the log."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
+        with (self._folder / LOG_FILE).open("ab") as log:
+            self._started = subprocess.Popen(
+                [sys.executable, "-m", "trainer", "run", str(self._folder)],
+                cwd=ROOT,
+                env={**environment, "HF_HUB_OFFLINE": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """End a trainer that does not listen."""
+        pid = self._started.pid if self._started is not None and self._started.poll() is None else self._holder()
+        if pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if self._started is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._started.wait(timeout=10)
+
+    def let_end(self, seconds: float) -> None:
+        """Give a trainer that has written its report a moment to end."""
+        if self._started is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._started.wait(timeout=seconds)
+
+    def exit_status(self) -> int | None:
+        """The exit status of the trainer started here; None while it runs, or where another started it."""
+        return self._started.poll() if self._started is not None else None
+
+    def _holder(self) -> int | None:
+        """The process that holds the lock, as it wrote it there."""
+        path = self._folder / LOCK_FILE
+        if not is_locked(path):
+            return None
+        text = path.read_text().strip()
+        return int(text) if text.isdigit() else None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds a lock file; asking takes the lock for an instant, so ask only where nobody starts."""
+    if not path.exists():
+        return False
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
