@@ -1,0 +1,220 @@
+"""The house format: one comparison a line of JSON, with or without judgments (docs/formats.md).
+
+Rankings, ratings and flags refer to completions by their place in the line, from 1. Reading is strict: a field
+that nobody knows is refused rather than lost, because `judgements` would otherwise cost somebody's verdicts.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+import orjson
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from app.comparisons.ranking import parse_ranking
+from app.errors import Invalid
+from app.generation.normalising import text_sha256
+
+UNKNOWN_ANNOTATOR = "unknown"
+"""Stands for an annotator that a file does not name; may occur more than once in a line."""
+
+MOST_COMPLETIONS = 32
+MOST_JUDGMENTS = 25
+"""The most judgments that a comparison can take; the database's limit on redundancy."""
+
+_BIGGEST_INT = 2**31 - 1
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class HouseValue(BaseModel):
+    """Part of a line: frozen, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class HouseMessage(HouseValue):
+    """One turn of a prompt."""
+
+    role: Annotated[str, Field(pattern="^(system|user|assistant)$")]
+    content: str
+
+
+class HouseSampling(HouseValue):
+    """How a completion was drawn, as far as known."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=_BIGGEST_INT)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    finish_reason: str | None = None
+
+
+class HouseCompletion(HouseValue):
+    """One completion: its text, and what its file calls the model that wrote it."""
+
+    text: Annotated[str, Field(validation_alias=AliasChoices("text", "content"))]
+    model: Text | None = None
+    sampling: HouseSampling | None = None
+
+
+class HouseJudgment(HouseValue):
+    """What one annotator decided. `ranking` names completions by their place, best first: `2>1=3`."""
+
+    annotator: Text = UNKNOWN_ANNOTATOR
+    ranking: Text | None = None
+    all_bad: bool = False
+    strength: int | list[int] | None = None
+    criteria: dict[str, Text] | None = None
+    ratings: dict[str, float] | None = None
+    flags: dict[str, list[str]] | None = None
+    rationale: str = ""
+    confidence: Annotated[int, Field(ge=1, le=5)] | None = None
+    active_ms: Annotated[int, Field(ge=0, le=_BIGGEST_INT)] | None = None
+    judged_at: datetime | None = None
+    surplus: bool = False
+
+    @field_validator("judged_at")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @property
+    def strengths(self) -> list[int] | None:
+        """One number per adjacent pair of tie groups, or None."""
+        return [self.strength] if isinstance(self.strength, int) else self.strength
+
+    def checked_for(self, completions: int) -> None:
+        """Raise ValueError where this verdict does not fit a comparison of so many completions."""
+        if self.ranking is None and not self.all_bad:
+            raise ValueError("a judgment needs a ranking, or all_bad")
+        groups = _groups(self.ranking, completions) if self.ranking is not None else None
+        for text in (self.criteria or {}).values():
+            _groups(text, completions)
+        if self.strengths is not None and len(self.strengths) != (len(groups) if groups else 1) - 1:
+            raise ValueError("strength needs one number for each step of the ranking")
+        for position in [*(self.ratings or {}), *(self.flags or {})]:
+            if not (position.isascii() and position.isdigit() and 1 <= int(position) <= completions):
+                raise ValueError(f"there is no completion '{position}'; they are counted from 1")
+            if position != str(int(position)):
+                raise ValueError(f"write completion '{position}' as '{int(position)}'")
+
+
+class HouseComparison(HouseValue):
+    """One line: a prompt, two or more completions that differ, and the judgments there are."""
+
+    id: Annotated[str, Field(coerce_numbers_to_str=True)] | None = None
+    prompt: list[HouseMessage]
+    completions: Annotated[list[HouseCompletion], Field(min_length=2, max_length=MOST_COMPLETIONS)]
+    judgments: list[HouseJudgment] = []
+    tags: list[Text] = []
+    metadata: dict[str, Any] = {}
+    redundancy: Annotated[int, Field(ge=1, le=MOST_JUDGMENTS)] | None = None
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _text_is_a_user_turn(cls, value: Any) -> Any:
+        return [{"role": "user", "content": value}] if isinstance(value, str) else value
+
+    @field_validator("completions", mode="before")
+    @classmethod
+    def _text_is_a_completion(cls, value: Any) -> Any:
+        return [{"text": item} if isinstance(item, str) else item for item in value] if _is_list(value) else value
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if not self.prompt or self.prompt[-1].role != "user" or not self.prompt[-1].content.strip():
+            raise ValueError("the prompt must end in a user turn with text")
+        for number, completion in enumerate(self.completions, start=1):
+            if not completion.text.strip():
+                raise ValueError(f"completion {number} is empty")
+        if len({text_sha256(completion.text) for completion in self.completions}) < len(self.completions):
+            raise ValueError("two completions are the same text")
+        for judgment in self.judgments:
+            judgment.checked_for(len(self.completions))
+        named = [each.annotator for each in self.judgments if each.annotator != UNKNOWN_ANNOTATOR]
+        if len(set(named)) < len(named):
+            raise ValueError("an annotator judges a comparison once; this line has two judgments of one")
+        if self.counted_judgments > MOST_JUDGMENTS:
+            raise ValueError(f"a comparison takes at most {MOST_JUDGMENTS} judgments")
+        return self
+
+    @property
+    def counted_judgments(self) -> int:
+        """How many of the judgments fill a slot."""
+        return sum(not judgment.surplus for judgment in self.judgments)
+
+
+def parse_line(line: bytes) -> HouseComparison:
+    """The comparison that a line holds; raises ValueError with the reason, in words, where it holds none."""
+    try:
+        comparison = HouseComparison.model_validate_json(line)
+    except ValidationError as error:
+        raise ValueError(_reason(error)) from error
+    _refuse_unstorable(comparison, line)
+    return comparison
+
+
+def house_line(value: dict[str, Any]) -> bytes:
+    """A line as bytes with its newline; fields that say nothing are left out."""
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+
+
+def said(**fields: Any) -> dict[str, Any]:
+    """Those of the fields that say something: neither null nor empty nor false."""
+    return {name: value for name, value in fields.items() if value or (value == 0 and value is not False)}
+
+
+def _groups(ranking: str, completions: int) -> list[list[int]]:
+    try:
+        return parse_ranking(ranking, completions)
+    except Invalid as error:
+        raise ValueError(error.message) from error
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _refuse_unstorable(comparison: HouseComparison, line: bytes) -> None:
+    """PostgreSQL stores no NUL character, and JSON there has no place for numbers beyond 64 bits."""
+    if b"\\u0000" in line and any("\x00" in text for text in _texts(comparison.model_dump())):
+        raise ValueError("the text holds a NUL character, which cannot be stored")
+    if comparison.metadata:
+        try:
+            orjson.dumps(comparison.metadata)
+        except TypeError as error:
+            raise ValueError(f"metadata cannot be stored: {error}") from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _reason(error: ValidationError) -> str:
+    """The first fault in words, with the field it is in."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    messages = {
+        "json_invalid": f"not valid JSON ({fault.get('ctx', {}).get('error', '')})",
+        "model_type": "a line must be a JSON object",
+        "missing": f"{where} is missing",
+        "extra_forbidden": f"unknown field {where} (further facts go under metadata)",
+        "value_error": str(fault.get("ctx", {}).get("error", fault["msg"])),
+    }
+    message = messages.get(fault["type"])
+    if message is None:
+        said_by_pydantic = str(fault["msg"])
+        message = f"{where}: {said_by_pydantic[:1].lower()}{said_by_pydantic[1:]}"
+    return message

@@ -1,0 +1,334 @@
+"""Freezing a snapshot: from the judgments of an instant to a folder that never changes.
+
+Killed anywhere it can be run again. The folder is built beside its place and appears there whole, by one
+rename, with the manifest written last; the row learns of it last. Whoever finds the folder in its place
+finishes the row from its manifest.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.comparisons.models import Demonstration
+from app.database import SessionFactory
+from app.datasets.card import dataset_card, described_campaigns
+from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
+from app.datasets.pseudonyms import Pseudonyms
+from app.datasets.rows import TRAINED_ON, Row, judgment_row, preferred_pairs, ranking_rows
+from app.datasets.scope import Scope, campaigns_in, scope_labels
+from app.datasets.service.judged import Judged, begin_consistent_reading, judged_comparisons
+from app.datasets.trl import write_trl_preference
+from app.errors import Conflict, DomainError
+from app.generation.models import Completion, Prompt, Split
+from app.settings import Settings
+from trainer.contract import (
+    CARD_FILE,
+    DEMONSTRATIONS_FILE,
+    JUDGMENTS_FILE,
+    MANIFEST_FILE,
+    RANKINGS_EVAL_FILE,
+    RANKINGS_TRAIN_FILE,
+    SnapshotManifest,
+    SnapshotPolicy,
+    demonstrations_schema,
+    judgments_schema,
+    rankings_schema,
+    read_json,
+    rows_digest,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from app.datasets.folder import RowsFile
+
+Progress = Callable[[int], None]
+"""Called with the number of judgments written so far."""
+
+COUNTS = (
+    *("judgments", "surplus", "rankings_train", "rankings_eval", "pairs_train", "pairs_eval", "ties", "all_bad_only"),
+    *("checks", "neither_split", "comparisons", "prompts", "annotators", "demonstrations"),
+)
+"""What a manifest counts; docs/formats.md says what each means."""
+
+
+def freeze_snapshot(
+    session_factory: SessionFactory,
+    settings: Settings,
+    *,
+    snapshot_id: int,
+    now: datetime,
+    progress: Progress | None = None,
+) -> None:
+    """Write the folder of a requested snapshot and mark it ready; a snapshot that is over is left alone.
+
+    Where it cannot be written (a full disk, a folder of another installation in its place) the row says why,
+    and the error is raised again.
+    """
+    with session_factory.begin() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        if snapshot.state in {SnapshotState.READY, SnapshotState.WITHDRAWN}:
+            return
+        as_of = snapshot.as_of
+    try:
+        folder = settings.snapshots_dir / str(snapshot_id)
+        if not (folder / MANIFEST_FILE).exists():
+            _build(session_factory, settings, folder=folder, snapshot_id=snapshot_id, now=now, progress=progress)
+        manifest = read_json(folder / MANIFEST_FILE, SnapshotManifest)
+        _refuse_another_installations(manifest, folder, snapshot_id=snapshot_id, as_of=as_of)
+        write_trl_preference(folder, exports_folder(settings, snapshot_id))
+        _mark_ready(session_factory, snapshot_id=snapshot_id, folder=folder, manifest=manifest, now=now)
+    except (DomainError, OSError) as error:
+        reason = error.message if isinstance(error, DomainError) else f"The files could not be written: {error}"
+        _mark_failed(session_factory, snapshot_id=snapshot_id, reason=reason)
+        raise
+
+
+def exports_folder(settings: Settings, snapshot_id: int) -> Path:
+    """Where files derived from a snapshot lie: beside its folder, for they are no part of what is hashed."""
+    return settings.snapshots_dir / f"{snapshot_id}-exports"
+
+
+def _build(
+    session_factory: SessionFactory,
+    settings: Settings,
+    *,
+    folder: Path,
+    snapshot_id: int,
+    now: datetime,
+    progress: Progress | None,
+) -> None:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with session_factory.begin() as session:
+        begin_consistent_reading(session)
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        tally, digest = _write_rows(session, snapshot, part, Pseudonyms(settings.required_secret()), progress)
+        manifest = _manifest(session, snapshot, part, tally=tally, digest=digest, now=now)
+        campaigns = described_campaigns(session, campaigns_in(session, Scope.of(snapshot)))
+    _note_annotators(session_factory, snapshot_id=snapshot_id, user_ids=tally.user_ids)
+    _finish_folder(part, folder, manifest=manifest, card=dataset_card(manifest, campaigns))
+
+
+@dataclass
+class _Tally:
+    """What went into a snapshot, counted on the way."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    prompts: set[int] = field(default_factory=set)
+    annotators: set[str] = field(default_factory=set)
+    user_ids: set[int] = field(default_factory=set)
+    completions: int = 0
+    on_policy: int = 0
+    files: dict[str, Any] = field(default_factory=dict)
+
+
+def _write_rows(
+    session: Session, snapshot: Snapshot, part: Path, pseudonyms: Pseudonyms, progress: Progress | None
+) -> tuple[_Tally, str]:
+    """Write all Parquet files; what they hold, and the hash of the ranking rows."""
+    from app.datasets.folder import RowsFile
+
+    schemas = {
+        JUDGMENTS_FILE: judgments_schema(),
+        RANKINGS_TRAIN_FILE: rankings_schema(),
+        RANKINGS_EVAL_FILE: rankings_schema(),
+        DEMONSTRATIONS_FILE: demonstrations_schema(),
+    }
+    files = {name: RowsFile(part / name, schema) for name, schema in schemas.items()}
+    policy = SnapshotPolicy.model_validate(snapshot.policy)
+    tally = _Tally()
+    campaign_ids = [campaign.id for campaign in campaigns_in(session, Scope.of(snapshot))]
+    try:
+        batches = judged_comparisons(
+            session, campaign_ids=campaign_ids, as_of=snapshot.as_of, with_surplus=True, pseudonyms=pseudonyms
+        )
+        digest = rows_digest(_written_rankings(batches, files, policy=policy, tally=tally, progress=progress))
+        _write_demonstrations(session, campaign_ids, files, snapshot=snapshot, pseudonyms=pseudonyms, tally=tally)
+        for file in files.values():
+            file.close()
+    except BaseException:
+        for file in files.values():
+            with suppress(Exception):
+                file.abandon()
+        raise
+    tally.files = {name: file.entry() for name, file in files.items()}
+    return tally, digest
+
+
+def _written_rankings(
+    batches: Iterator[list[Judged]],
+    files: "dict[str, RowsFile]",
+    *,
+    policy: SnapshotPolicy,
+    tally: _Tally,
+    progress: Progress | None,
+) -> Iterator[Row]:
+    """Write judgments and rankings as they come, and pass the rankings on in the order of the files."""
+    rankings = {Split.TRAIN.value: files[RANKINGS_TRAIN_FILE], Split.EVAL.value: files[RANKINGS_EVAL_FILE]}
+    for batch in batches:
+        for comparison, every_verdict in batch:
+            verdicts = _taken(every_verdict, redundancy=comparison.redundancy, policy=policy)
+            tally.counts["surplus"] += sum(verdict.surplus for verdict in every_verdict)
+            if not verdicts:
+                continue
+            for verdict in verdicts:
+                files[JUDGMENTS_FILE].append(
+                    judgment_row(comparison, verdict, with_rationale=policy.include_rationales)
+                )
+            _count(tally, (comparison, verdicts))
+            if comparison.kind not in TRAINED_ON:
+                tally.counts["checks"] += len(verdicts)
+            elif comparison.split is None:
+                tally.counts["neither_split"] += len(verdicts)
+            else:
+                for row in ranking_rows(comparison, verdicts):
+                    rankings[comparison.split].append(row)
+                    _count_ranking(tally, row, split=comparison.split)
+                    yield row
+        if progress is not None:
+            progress(tally.counts["judgments"])
+
+
+def _taken(verdicts: list[Any], *, redundancy: int, policy: SnapshotPolicy) -> list[Any]:
+    """The judgments of a comparison that the policy lets in."""
+    counted = [verdict for verdict in verdicts if not verdict.surplus]
+    if not policy.incomplete_comparisons and len(counted) < redundancy:
+        return []
+    return verdicts if policy.include_surplus else counted
+
+
+def _count(tally: _Tally, judged: Judged) -> None:
+    comparison, verdicts = judged
+    tally.counts["comparisons"] += 1
+    tally.counts["judgments"] += len(verdicts)
+    tally.prompts.add(comparison.prompt_id)
+    tally.annotators.update(verdict.annotator for verdict in verdicts)
+    tally.user_ids.update(verdict.user_id for verdict in verdicts if verdict.user_id is not None)
+    tally.completions += len(comparison.completions)
+    tally.on_policy += sum(completion.on_policy for completion in comparison.completions)
+
+
+def _count_ranking(tally: _Tally, row: Row, *, split: str) -> None:
+    tally.counts[f"rankings_{split}"] += 1
+    if row["criterion"] is not None:
+        return
+    pairs = len(preferred_pairs(row["ranks"]))
+    tally.counts[f"pairs_{split}"] += pairs
+    if not pairs:
+        tally.counts["all_bad_only" if row["all_bad"] else "ties"] += 1
+
+
+def _write_demonstrations(
+    session: Session,
+    campaign_ids: list[int],
+    files: "dict[str, RowsFile]",
+    *,
+    snapshot: Snapshot,
+    pseudonyms: Pseudonyms,
+    tally: _Tally,
+) -> None:
+    query = (
+        select(Demonstration.author_id, Demonstration.corrects_id, Prompt.id, Prompt.messages, Completion.text)
+        .join(Prompt, Demonstration.prompt_id == Prompt.id)
+        .join(Completion, Demonstration.completion_id == Completion.id)
+        .where(Demonstration.campaign_id.in_(campaign_ids), Demonstration.created_at <= snapshot.as_of)
+        .order_by(Demonstration.id)
+    )
+    for author_id, corrects_id, prompt_id, messages, text in session.execute(query.execution_options(yield_per=1000)):
+        files[DEMONSTRATIONS_FILE].append(
+            {
+                "prompt_id": str(prompt_id),
+                "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in messages],
+                "completion": [{"role": "assistant", "content": text}],
+                "author": pseudonyms.of_user(author_id) if author_id is not None else None,
+                "source": "written" if corrects_id is None else "corrected",
+            }
+        )
+        tally.counts["demonstrations"] += 1
+        if author_id is not None:
+            tally.user_ids.add(author_id)
+
+
+def _manifest(
+    session: Session, snapshot: Snapshot, part: Path, *, tally: _Tally, digest: str, now: datetime
+) -> SnapshotManifest:
+    counts = {**tally.counts, "prompts": len(tally.prompts), "annotators": len(tally.annotators)}
+    scope = Scope.of(snapshot)
+    has_line = scope.line_id is not None and tally.completions > 0
+    return SnapshotManifest(
+        snapshot_id=str(snapshot.id),
+        name=snapshot.name,
+        created_at=now,
+        policy=SnapshotPolicy.model_validate(snapshot.policy),
+        scope=scope_labels(session, scope),
+        as_of=snapshot.as_of,
+        counts={name: counts.get(name, 0) for name in COUNTS},
+        files=tally.files,
+        rows_sha256=digest,
+        parent=str(snapshot.parent_id) if snapshot.parent_id is not None else None,
+        on_policy_share=tally.on_policy / tally.completions if has_line else None,
+    )
+
+
+def _finish_folder(part: Path, folder: Path, *, manifest: SnapshotManifest, card: str) -> None:
+    """Add the card and, last, the manifest; then move the folder to its place."""
+    from app.datasets.folder import file_entry, sync
+
+    (part / CARD_FILE).write_text(card, encoding="utf-8")
+    sync(part / CARD_FILE)
+    files = {**manifest.files, CARD_FILE: file_entry(part / CARD_FILE)}
+    write_json(part / MANIFEST_FILE, manifest.model_copy(update={"files": files}))
+    part.rename(folder)
+    sync(folder.parent)
+
+
+def _note_annotators(session_factory: SessionFactory, *, snapshot_id: int, user_ids: set[int]) -> None:
+    """Record whose judgments the folder holds before it can be seen, so that it can be withdrawn on request."""
+    if user_ids:
+        rows = [{"snapshot_id": snapshot_id, "user_id": user_id} for user_id in sorted(user_ids)]
+        with session_factory.begin() as session:
+            session.execute(insert(SnapshotAnnotator).on_conflict_do_nothing(), rows)
+
+
+def _refuse_another_installations(
+    manifest: SnapshotManifest, folder: Path, *, snapshot_id: int, as_of: datetime
+) -> None:
+    if (manifest.snapshot_id, manifest.as_of) != (str(snapshot_id), as_of):
+        raise Conflict(
+            f"{folder} holds a snapshot of another database ({manifest.name}, {manifest.as_of:%Y-%m-%d %H:%M}). "
+            "Move it away and freeze again."
+        )
+
+
+def _mark_ready(
+    session_factory: SessionFactory, *, snapshot_id: int, folder: Path, manifest: SnapshotManifest, now: datetime
+) -> None:
+    with session_factory.begin() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id, with_for_update=True)
+        if snapshot.state is SnapshotState.WITHDRAWN:
+            return
+        snapshot.state = SnapshotState.READY
+        snapshot.path = str(folder)
+        snapshot.rows_sha256 = manifest.rows_sha256
+        snapshot.counts = dict(manifest.counts)
+        snapshot.manifest = manifest.model_dump(mode="json")
+        snapshot.message = ""
+        snapshot.frozen_at = now
+
+
+def _mark_failed(session_factory: SessionFactory, *, snapshot_id: int, reason: str) -> None:
+    with session_factory.begin() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id, with_for_update=True)
+        if snapshot.state is SnapshotState.WAITING:
+            snapshot.state = SnapshotState.FAILED
+            snapshot.message = reason

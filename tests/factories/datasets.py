@@ -1,0 +1,81 @@
+"""Imported comparisons and frozen snapshots for tests."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.campaigns.models import Campaign
+from app.datasets.models import Snapshot
+from app.datasets.service.comparison_import import import_comparisons
+from app.datasets.service.freezing import freeze_snapshot
+from app.datasets.service.snapshots import request_snapshot
+from app.generation.models import Import
+from app.settings import Settings
+from tests.conftest import NOW
+from trainer.contract import SnapshotPolicy
+
+_numbers = count(1)
+
+Line = dict[str, Any]
+
+
+def house(prompt: str = "", *rankings: str, completions: Iterable[Any] = ("One.", "Two."), **given: Any) -> Line:
+    """A line of the house format: a prompt with completions, judged once by somebody else for each ranking."""
+    judgments = [{"annotator": f"annotator-{number}", "ranking": text} for number, text in enumerate(rankings)]
+    line = {"prompt": prompt or f"Question {next(_numbers)}?", "completions": list(completions), **given}
+    return {**line, "judgments": judgments} if judgments else line
+
+
+def write_lines(path: Path, lines: Iterable[Line | str], *, packed: bool = False) -> Path:
+    """A file of lines; a text goes in as it is."""
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    return path
+
+
+def import_lines(
+    session_factory: sessionmaker[Session],
+    campaign: Campaign,
+    lines: Iterable[Line | str],
+    folder: Path,
+    *,
+    packed: bool = False,
+    at: datetime = NOW,
+    **options: Any,
+) -> Import:
+    """Import lines into a campaign; the finished import."""
+    path = write_lines(folder / f"comparisons-{next(_numbers)}.jsonl", lines, packed=packed)
+    return import_comparisons(
+        session_factory, campaign_id=campaign.id, path=path, by_id=None, clock=lambda: at, **options
+    )
+
+
+def make_snapshot(
+    session_factory: sessionmaker[Session],
+    settings: Settings,
+    *,
+    campaign: Campaign | None = None,
+    line_id: int | None = None,
+    at: datetime = NOW,
+    **policy: Any,
+) -> Snapshot:
+    """A snapshot of all that a campaign or line has, frozen at once; the row as it is afterwards."""
+    with session_factory.begin() as session:
+        requested = request_snapshot(
+            session,
+            line_id=line_id,
+            campaign_id=campaign.id if campaign is not None else None,
+            policy=SnapshotPolicy(**policy),
+            by_id=None,
+            now=at,
+        )
+        snapshot_id = requested.id
+    freeze_snapshot(session_factory, settings, snapshot_id=snapshot_id, now=at)
+    with session_factory.begin() as session:
+        return session.get_one(Snapshot, snapshot_id)
