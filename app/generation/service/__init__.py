@@ -1,0 +1,1 @@
+"""The verbs of generation: take prompts in, and sample completions for them."""

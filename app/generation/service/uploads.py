@@ -1,0 +1,78 @@
+"""Files that browsers send: kept in the data folder until a background job has read them."""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from sqlalchemy.orm import Session
+
+from app.campaigns.models import Campaign
+from app.errors import Invalid, Unavailable
+from app.generation.models import Import, ImportKind
+from app.generation.service.imports import begin_import
+from app.queue import enqueue
+from app.settings import Settings
+
+PIECE = 2**20
+"""Bytes copied at a time."""
+
+UNPACKS_TO = 20
+"""Times its largest size on the wire that an uploaded file may unpack to."""
+
+
+def receive_prompts(
+    session: Session,
+    *,
+    settings: Settings,
+    campaign: Campaign,
+    filename: str,
+    content: BinaryIO,
+    by_id: int | None,
+    now: datetime,
+) -> Import:
+    """Keep an uploaded file of prompts and have the worker take it in; returns the import that waits.
+
+    Raises Invalid for a file beyond the limit, Unavailable where the disk is full.
+    """
+    name = Path(filename.replace("\\", "/")).name
+    record = begin_import(session, campaign=campaign, kind=ImportKind.PROMPTS, filename=name, by_id=by_id, now=now)
+    path = upload_path(settings, import_id=record.id)
+    try:
+        record.sha256 = _keep(content, path, most_bytes=settings.upload_megabytes * 2**20)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise Unavailable(f"The file could not be kept: {error.strerror}. Ask an admin to look at the disk.") from error
+    except Invalid:
+        path.unlink(missing_ok=True)
+        raise
+    session.flush()
+    enqueue(session, "generation:import_prompts", lock=f"import-{record.id}", import_id=record.id)
+    return record
+
+
+def upload_path(settings: Settings, *, import_id: int) -> Path:
+    """Where an import's file lies; named by us alone."""
+    return settings.data_dir / "uploads" / f"import-{import_id}"
+
+
+def most_unpacked_bytes(settings: Settings) -> int:
+    """How much an uploaded file may unpack to."""
+    return UNPACKS_TO * settings.upload_megabytes * 2**20
+
+
+def _keep(content: BinaryIO, path: Path, *, most_bytes: int) -> str:
+    """Copy to disk piece by piece; returns the SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest, copied = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        while piece := content.read(PIECE):
+            copied += len(piece)
+            if copied > most_bytes:
+                raise Invalid(
+                    f"The file is larger than {most_bytes // 2**20:,} MB. Pack it with gzip, split it, "
+                    "or import it with `palate prompts import`."
+                )
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
