@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.orm import Session
 
 from app.accounts.credentials import MOST_PASSWORD, password_problem
@@ -65,7 +65,7 @@ def password_matches(password_hash: str | None, password: str) -> bool:
     with _room:
         try:
             return _hasher.verify(compared, _canonical(password)) and is_real
-        except VerifyMismatchError:
+        except (VerificationError, InvalidHashError):
             return False
 
 

@@ -78,6 +78,12 @@ def end_all_sign_ins(session: Session, *, user_id: int, except_token: str | None
     session.execute(statement)
 
 
+def list_sign_ins(session: Session, *, user_id: int, now: datetime) -> list[SignIn]:
+    """The browsers in which a person is signed in, the latest used first."""
+    query = select(SignIn).where(SignIn.user_id == user_id, SignIn.expires_at > now)
+    return list(session.scalars(query.order_by(SignIn.last_seen_at.desc(), SignIn.created_at.desc())))
+
+
 def token_sha256(token: str) -> str:
     """What the database keeps of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
