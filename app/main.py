@@ -5,6 +5,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
 
 from app.accounts.access import VISITOR_COOKIE, identify, verify_csrf
+from app.accounts.views import router as accounts
+from app.campaigns.service import take_up_invited_enrolments
 from app.clock import Clock, utc_now
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.errors import add_error_pages
@@ -25,6 +27,7 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     app.state.settings = settings
     app.state.session_factory = session_factory
     app.state.clock = clock
+    app.state.on_joined = [take_up_invited_enrolments]
     add_error_pages(app)
     app.mount("/static", StaticFiles(directory=ROOT / "static"), name="static")
     app.add_middleware(GZipMiddleware, minimum_size=800, compresslevel=5)
@@ -44,4 +47,4 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return [health]
+    return [health, accounts]
