@@ -37,16 +37,20 @@ def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mess
     template that knows none, two user turns in a row).
     """
     if tokenizer.chat_template is None:
-        return list(tokenizer(plain_text(messages), split_special_tokens=True)["input_ids"])
+        return list(tokenizer(plain_text(messages), split_special_tokens=True, verbose=False)["input_ids"])
     encoded = tokenizer.apply_chat_template(
-        _as_dicts(messages), add_generation_prompt=True, return_dict=True, sanitize_control_tokens=True
+        _as_dicts(messages),
+        add_generation_prompt=True,
+        return_dict=True,
+        sanitize_control_tokens=True,
+        tokenizer_kwargs={"verbose": False},
     )
     return list(encoded["input_ids"])
 
 
 def completion_token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokens of a completion, its end token included where the tokenizer names one."""
-    ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
     end = turn_end_token_id(tokenizer)
     return ids if end is None else [*ids, end]
 

@@ -58,6 +58,7 @@ def train(
     batch_pairs = min(hyperparameters.batch_pairs, len(pairs))
     steps = planned_steps(len(pairs), batch_pairs=batch_pairs, epochs=hyperparameters.epochs, limit=budget.max_steps)
     optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=hyperparameters.weight_decay, fused=True)
+    usual_weight = sum(pair.weight for pair in pairs) / len(pairs)
     state = restore_checkpoint(checkpoints, policy, optimizer)
     while not state.finished:
         recorder.heed_control()
@@ -65,7 +66,7 @@ def train(
         batch = [pairs[index] for index in batch_indices(step, count=len(pairs), size=batch_pairs, seed=seed)]
         rate = hyperparameters.learning_rate * rate_factor(step, steps, warmup_fraction=hyperparameters.warmup_fraction)
         figures = training_step(
-            policy, optimizer, batch, reference, hyperparameters, rate=rate, mean_weight=mean_weight(pairs)
+            policy, optimizer, batch, reference, hyperparameters, rate=rate, mean_weight=usual_weight
         )
         out_of_time = recorder.seconds[Stage.TRAINING] >= (budget.max_seconds or math.inf)
         tokens = state.tokens + sum(len(sequence) for sequence in sides(batch))
@@ -92,11 +93,6 @@ def planned_steps(pairs: int, *, batch_pairs: int, epochs: float, limit: int | N
     """Steps of a whole training; one at the least."""
     steps = math.ceil(epochs * pairs / batch_pairs)
     return min(steps, limit or steps)
-
-
-def mean_weight(pairs: Sequence[TokenizedPair]) -> float:
-    """Mean weight of the pairs."""
-    return sum(pair.weight for pair in pairs) / len(pairs)
 
 
 def batch_indices(step: int, *, count: int, size: int, seed: int) -> list[int]:
