@@ -39,7 +39,7 @@ def receive_prompts(
     record = begin_import(session, campaign=campaign, kind=ImportKind.PROMPTS, filename=name, by_id=by_id, now=now)
     path = upload_path(settings, import_id=record.id)
     try:
-        record.sha256 = _keep(content, path, most_bytes=settings.upload_megabytes * 2**20)
+        record.sha256 = keep_upload(content, path, most_bytes=settings.upload_megabytes * 2**20)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise Unavailable(f"The file could not be kept: {error.strerror}. Ask an admin to look at the disk.") from error
@@ -61,8 +61,8 @@ def most_unpacked_bytes(settings: Settings) -> int:
     return UNPACKS_TO * settings.upload_megabytes * 2**20
 
 
-def _keep(content: BinaryIO, path: Path, *, most_bytes: int) -> str:
-    """Copy to disk piece by piece; returns the SHA-256."""
+def keep_upload(content: BinaryIO, path: Path, *, most_bytes: int) -> str:
+    """Copy an upload to disk piece by piece; returns the SHA-256. Raises Invalid beyond `most_bytes`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, copied = hashlib.sha256(), 0
     with path.open("wb") as file:
@@ -71,7 +71,7 @@ def _keep(content: BinaryIO, path: Path, *, most_bytes: int) -> str:
             if copied > most_bytes:
                 raise Invalid(
                     f"The file is larger than {most_bytes // 2**20:,} MB. Pack it with gzip, split it, "
-                    "or import it with `palate prompts import`."
+                    "or import it from the command line."
                 )
             digest.update(piece)
             file.write(piece)
