@@ -5,10 +5,11 @@ rename, with the manifest written last; the row learns of it last. Whoever finds
 finishes the row from its manifest.
 """
 
+import fcntl
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.rows import TRAINED_ON, Row, judgment_row, preferred_pairs, ranking_rows
 from app.datasets.scope import Scope, campaigns_in, scope_labels
 from app.datasets.service.judged import Judged, begin_consistent_reading, judged_comparisons
+from app.datasets.service.snapshots import fail_snapshot
 from app.datasets.trl import write_trl_preference
 from app.errors import Conflict, DomainError
 from app.generation.models import Completion, Prompt, Split
@@ -73,23 +75,49 @@ def freeze_snapshot(
     Where it cannot be written (a full disk, a folder of another installation in its place) the row says why,
     and the error is raised again.
     """
+    folder = settings.snapshots_dir / str(snapshot_id)
+    try:
+        with _alone(folder):
+            _freeze(session_factory, settings, folder=folder, snapshot_id=snapshot_id, now=now, progress=progress)
+    except (DomainError, OSError) as error:
+        reason = error.message if isinstance(error, DomainError) else f"The files could not be written: {error}"
+        with session_factory.begin() as session:
+            fail_snapshot(session, snapshot_id=snapshot_id, reason=reason)
+        raise
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others from building the same folder: its own job and a run that needs it may start at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        # Only after success: whoever still waits for this lock, or takes a new one, finds the work done.
+        path.unlink(missing_ok=True)
+
+
+def _freeze(
+    session_factory: SessionFactory,
+    settings: Settings,
+    *,
+    folder: Path,
+    snapshot_id: int,
+    now: datetime,
+    progress: Progress | None,
+) -> None:
     with session_factory.begin() as session:
         snapshot = session.get_one(Snapshot, snapshot_id)
         if snapshot.state in {SnapshotState.READY, SnapshotState.WITHDRAWN}:
             return
         as_of = snapshot.as_of
-    try:
-        folder = settings.snapshots_dir / str(snapshot_id)
-        if not (folder / MANIFEST_FILE).exists():
-            _build(session_factory, settings, folder=folder, snapshot_id=snapshot_id, now=now, progress=progress)
-        manifest = read_json(folder / MANIFEST_FILE, SnapshotManifest)
-        _refuse_another_installations(manifest, folder, snapshot_id=snapshot_id, as_of=as_of)
-        write_trl_preference(folder, exports_folder(settings, snapshot_id))
-        _mark_ready(session_factory, snapshot_id=snapshot_id, folder=folder, manifest=manifest, now=now)
-    except (DomainError, OSError) as error:
-        reason = error.message if isinstance(error, DomainError) else f"The files could not be written: {error}"
-        _mark_failed(session_factory, snapshot_id=snapshot_id, reason=reason)
-        raise
+    if not (folder / MANIFEST_FILE).exists():
+        _build(session_factory, settings, folder=folder, snapshot_id=snapshot_id, now=now, progress=progress)
+    manifest = read_json(folder / MANIFEST_FILE, SnapshotManifest)
+    _refuse_another_installations(manifest, folder, snapshot_id=snapshot_id, as_of=as_of)
+    write_trl_preference(folder, exports_folder(settings, snapshot_id))
+    _mark_ready(session_factory, snapshot_id=snapshot_id, folder=folder, manifest=manifest, now=now)
 
 
 def exports_folder(settings: Settings, snapshot_id: int) -> Path:
@@ -324,11 +352,3 @@ def _mark_ready(
         snapshot.manifest = manifest.model_dump(mode="json")
         snapshot.message = ""
         snapshot.frozen_at = now
-
-
-def _mark_failed(session_factory: SessionFactory, *, snapshot_id: int, reason: str) -> None:
-    with session_factory.begin() as session:
-        snapshot = session.get_one(Snapshot, snapshot_id, with_for_update=True)
-        if snapshot.state is SnapshotState.WAITING:
-            snapshot.state = SnapshotState.FAILED
-            snapshot.message = reason

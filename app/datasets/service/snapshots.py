@@ -61,6 +61,14 @@ def retry_snapshot(session: Session, *, snapshot: Snapshot, by_id: int | None, n
     record_deed(session, action="snapshot.retried", subject=snapshot, subject_id=snapshot.id, actor_id=by_id, now=now)
 
 
+def fail_snapshot(session: Session, *, snapshot_id: int, reason: str) -> None:
+    """Say why a snapshot could not be written, in words for its page; one that is over stays as it is."""
+    snapshot = session.get_one(Snapshot, snapshot_id, with_for_update=True)
+    if snapshot.state is SnapshotState.WAITING:
+        snapshot.state = SnapshotState.FAILED
+        snapshot.message = reason
+
+
 def get_snapshot(session: Session, snapshot_id: int) -> Snapshot:
     """A snapshot; raises NotFound."""
     snapshot = session.get(Snapshot, snapshot_id)

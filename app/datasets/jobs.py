@@ -1,0 +1,50 @@
+"""Background entry points of datasets: freeze a snapshot, take in a file of comparisons."""
+
+from procrastinate import Blueprint, JobContext, RetryStrategy
+from sqlalchemy.exc import OperationalError
+
+from app.background import workplace
+from app.datasets.service.comparison_import import load_comparisons
+from app.datasets.service.freezing import freeze_snapshot as freeze
+from app.datasets.service.snapshots import fail_snapshot
+from app.errors import DomainError
+from app.generation.service.imports import fail_import
+from app.generation.service.uploads import most_unpacked_bytes, upload_path
+
+blueprint = Blueprint()
+
+RETRY = RetryStrategy(max_attempts=5, linear_wait=5, retry_exceptions={OperationalError})
+BROKE_OFF = "Something unexpected broke this off; the worker's log says what."
+
+
+@blueprint.task(name="freeze_snapshot", pass_context=True, retry=RETRY)
+def freeze_snapshot(context: JobContext, *, snapshot_id: int) -> None:
+    """Write a requested snapshot; why it could not be written is on its page."""
+    place = workplace(context)
+    try:
+        freeze(place.session_factory, place.settings, snapshot_id=snapshot_id, now=place.clock())
+    except (OperationalError, DomainError, OSError):
+        raise
+    except Exception:
+        with place.session_factory.begin() as session:
+            fail_snapshot(session, snapshot_id=snapshot_id, reason=BROKE_OFF)
+        raise
+
+
+@blueprint.task(name="import_comparisons", pass_context=True, retry=RETRY)
+def import_comparisons(context: JobContext, *, import_id: int) -> None:
+    """Read an uploaded file of comparisons, then let go of the file."""
+    place = workplace(context)
+    path = upload_path(place.settings, import_id=import_id)
+    most_bytes = most_unpacked_bytes(place.settings)
+    try:
+        load_comparisons(
+            place.session_factory, import_id=import_id, path=path, clock=place.clock, most_bytes=most_bytes
+        )
+    except OperationalError:
+        raise
+    except Exception:
+        with place.session_factory.begin() as session:
+            fail_import(session, import_id=import_id, message=BROKE_OFF, now=place.clock())
+        raise
+    path.unlink(missing_ok=True)
