@@ -67,8 +67,8 @@ class ModelServer:
             response = self._client.request(method, path, json=json, timeout=timeout)
         except httpx.HTTPError as error:
             raise ModelServerDown(
-                f"The model server at {self._client.base_url} does not answer ({type(error).__name__}). "
-                "Is `palate model-server` running?"
+                f"The model server at {self._client.base_url} does not answer. "
+                "Is it running? `palate model-server` starts it."
             ) from error
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise ModelServerDown(f"The model server met an error: {_said(response)}")

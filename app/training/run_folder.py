@@ -101,7 +101,7 @@ class Metrics:
 
 
 def thinned(rows: Iterable[MetricsRow], *, limit: int) -> list[MetricsRow]:
-    """At most `limit` rows in order: those that evaluate, as long as they fill no more than half, and others between."""
+    """At most `limit` rows in order; those that evaluate come first, up to half of them, the rest is spread evenly."""
     every = list(rows)
     evaluating = {index for index, row in enumerate(every) if row.held_out_accuracy is not None}
     if len(every) <= limit:

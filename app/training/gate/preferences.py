@@ -39,7 +39,7 @@ def _nothing_held_out() -> Check:
         verdict=Verdict.UNCLEAR,
         warns=True,
         message="No judged pair was held out, so nothing says whether the version does what people preferred. "
-        "Judge more comparisons: every prompt's split is fixed, and about one in ten or so is held out.",
+        "Judge more comparisons: about one prompt in five is held out.",
     )
 
 

@@ -19,7 +19,7 @@ from app.training.models import Run, RunState
 from trainer.contract import Budget, Hyperparameters, SnapshotPolicy
 
 LEAST_TRAINING_PAIRS = 10
-"""With fewer a run says nothing: even pairs that all agree leave about one held out to tell by."""
+"""With fewer a run says nothing: even pairs that all agree leave but two or three held out to tell by."""
 
 UNDER_WAY = (RunState.WAITING, RunState.RUNNING)
 Start = Literal["base", "current"]

@@ -1,0 +1,285 @@
+"""What the pages of runs and lines show, gathered into values before any template sees it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
+
+from app.accounts.service.sign_ins import Person
+from app.deployments.model_server import ModelServerDown, ModelServerRefused, connected, wanted
+from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
+from app.deployments.service import (
+    deployment_history,
+    find_current_version,
+    list_versions,
+    previous_version,
+)
+from app.generation.models import Prompt
+from app.settings import Settings
+from app.training.access import may_manage, readable_campaign_ids
+from app.training.chart import Chart, line_chart
+from app.training.gate.checks import Check
+from app.training.gate.judging import is_blocked
+from app.training.models import GateOverride, Run
+from app.training.service.deciding import checks_of, find_override
+from trainer.contract import MetricsRow, PromptSamples, Report, ServerState, Stage
+
+STAGES = {
+    Stage.LOADING: "Loading",
+    Stage.BEFORE: "Measuring the start",
+    Stage.REFERENCE: "Asking the reference",
+    Stage.TRAINING: "Training",
+    Stage.AFTER: "Measuring the result",
+    Stage.WRITING: "Writing",
+}
+
+
+# --- What serves
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a line's current alias should point at, and what the model server says it does."""
+
+    line: ModelLine
+    should: str | None
+    does: str | None
+    problem: str | None
+    """Why the model server cannot be asked, or does not serve it; None where it answers."""
+    loaded: list[str]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what should serve does, so that there is nothing to wait for."""
+        return self.should == self.does
+
+
+def serving_of(settings: Settings, session: Session, lines: Sequence[ModelLine]) -> dict[int, Serving]:
+    """What serves on each line, asking the model server once."""
+    aliases = wanted(session).aliases
+    state: ServerState | None = None
+    problem: str | None = None
+    try:
+        with connected(settings) as server:
+            state = server.state()
+    except (ModelServerDown, ModelServerRefused) as error:
+        problem = error.message
+    found = {}
+    for line in lines:
+        alias = line.alias(Alias.CURRENT)
+        names = [version.name for version in state.versions] if state else []
+        found[line.id] = Serving(
+            line=line,
+            should=aliases.get(alias),
+            does=state.aliases.get(alias) if state else None,
+            problem=problem,
+            loaded=[name for name in names if name.rpartition("-v")[0] == line.slug],
+        )
+    return found
+
+
+# --- Lines
+
+
+@dataclass(frozen=True)
+class LineCard:
+    """A line on the Models page."""
+
+    line: ModelLine
+    current: ModelVersion | None
+    before: ModelVersion | None
+    versions: int
+    serving: Serving
+    may_manage: bool
+
+
+def line_cards(session: Session, settings: Settings, lines: Sequence[ModelLine], *, person: Person) -> list[LineCard]:
+    """The Models page, line by line."""
+    serving = serving_of(settings, session, lines)
+    return [
+        LineCard(
+            line=line,
+            current=find_current_version(session, line_id=line.id),
+            before=previous_version(session, line_id=line.id),
+            versions=len(list_versions(session, line_id=line.id)),
+            serving=serving[line.id],
+            may_manage=may_manage(session, line_id=line.id, person=person),
+        )
+        for line in lines
+    ]
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A version in its line's table. `refused`: by the gate, and nobody has overridden that."""
+
+    version: ModelVersion
+    run: Run | None
+    is_current: bool
+    refused: bool
+
+
+@dataclass(frozen=True)
+class LinePage:
+    """The page of one line."""
+
+    card: LineCard
+    versions: list[VersionRow]
+    history: Sequence[Deployment]
+
+
+def line_page(session: Session, settings: Settings, line: ModelLine, *, person: Person) -> LinePage:
+    """A line with its versions and all that served."""
+    card = line_cards(session, settings, [line], person=person)[0]
+    runs = {run.model_version_id: run for run in session.scalars(select(Run).where(Run.line_id == line.id))}
+    overridden = set(
+        session.scalars(select(GateOverride.run_id).join(Run, Run.id == GateOverride.run_id).where(Run.line == line))
+    )
+    rows = []
+    for version in list_versions(session, line_id=line.id):
+        run = runs.get(version.id)
+        refused = run is not None and is_blocked(checks_of(run)) and run.id not in overridden
+        is_current = card.current is not None and version.id == card.current.id
+        rows.append(VersionRow(version=version, run=run, is_current=is_current, refused=refused))
+    return LinePage(card=card, versions=rows, history=deployment_history(session, line_id=line.id))
+
+
+# --- Runs
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run in the list of runs."""
+
+    run: Run
+    refused: bool
+    before: float | None
+    after: float | None
+
+
+def run_rows(session: Session, lines: Sequence[ModelLine], *, limit: int = 100) -> list[RunRow]:
+    """The runs of these lines, newest first."""
+    query = (
+        select(Run)
+        .where(Run.line_id.in_([line.id for line in lines]))
+        .order_by(Run.id.desc())
+        .limit(limit)
+        .options(joinedload(Run.line), joinedload(Run.requested_by), joinedload(Run.model_version))
+    )
+    rows = []
+    for run in session.scalars(query):
+        checks = checks_of(run)
+        accuracy = next((check for check in checks if check.name == "held_out_accuracy"), None)
+        before, after = (accuracy.before, accuracy.after) if accuracy else (None, None)
+        rows.append(RunRow(run=run, refused=is_blocked(checks), before=before, after=after))
+    return rows
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the report, before and after, as text."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """All that the page of a run shows."""
+
+    run: Run
+    stage: str | None
+    metrics: list[MetricsRow]
+    charts: list[Chart]
+    report: Report | None
+    figures: list[Figure]
+    samples: list[PromptSamples]
+    hidden_samples: int
+    """Samples of campaigns in which this person has no part."""
+    checks: list[Check]
+    blocked: bool
+    override: GateOverride | None
+    is_current: bool
+    before: ModelVersion | None
+    serving: Serving | None
+    may_manage: bool
+
+
+def run_page(session: Session, settings: Settings, run: Run, *, person: Person) -> RunPage:
+    """A run with its progress, its report and what may be done about it."""
+    metrics = [MetricsRow.model_validate(row) for row in run.metrics]
+    report = Report.model_validate(run.report) if run.report else None
+    checks = checks_of(run)
+    current = find_current_version(session, line_id=run.line_id)
+    is_current = current is not None and current.id == run.model_version_id
+    samples = visible_samples(session, report, person=person, line_id=run.line_id) if report else []
+    return RunPage(
+        run=run,
+        stage=STAGES[metrics[-1].stage] if metrics and not run.state.is_over else None,
+        metrics=metrics,
+        charts=charts_of(metrics),
+        report=report,
+        figures=figures_of(report) if report else [],
+        samples=samples,
+        hidden_samples=len(report.samples) - len(samples) if report else 0,
+        checks=checks,
+        blocked=is_blocked(checks),
+        override=find_override(session, run=run),
+        is_current=is_current,
+        before=previous_version(session, line_id=run.line_id) if is_current else None,
+        serving=serving_of(settings, session, [run.line])[run.line_id] if is_current else None,
+        may_manage=may_manage(session, line_id=run.line_id, person=person),
+    )
+
+
+def visible_samples(session: Session, report: Report, *, person: Person, line_id: int) -> list[PromptSamples]:
+    """The samples of prompts whose campaigns a person may read; a run takes the judgments of all of a line's."""
+    if person.is_admin:
+        return report.samples
+    ids = [int(sample.prompt_id) for sample in report.samples if sample.prompt_id.isdigit()]
+    campaigns = readable_campaign_ids(session, person=person, line_id=line_id)
+    query = select(Prompt.id).where(Prompt.id.in_(ids), Prompt.campaign_id.in_(campaigns))
+    readable = {str(prompt_id) for prompt_id in session.scalars(query)}
+    return [sample for sample in report.samples if sample.prompt_id in readable]
+
+
+def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
+    """Loss and held-out accuracy over the steps of training."""
+    steps = max((row.total_steps for row in metrics), default=0)
+    losses = [(float(row.step), row.loss) for row in metrics if row.loss is not None]
+    accuracies = [
+        (float(row.step), row.held_out_accuracy)
+        for row in metrics
+        if row.held_out_accuracy is not None and row.stage in {Stage.BEFORE, Stage.TRAINING}
+    ]
+    drawn = [
+        line_chart(losses, title="Loss", last_x=steps),
+        line_chart(accuracies, title="Held-out accuracy", last_x=steps, as_percent=True, dotted=True),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+def figures_of(report: Report) -> list[Figure]:
+    """The report's figures side by side; empty where the run did not get to measure both."""
+    if report.before is None or report.after is None:
+        return []
+    one, two = report.before.preferences, report.after.preferences
+    old, new = report.before.behaviour, report.after.behaviour
+    return [
+        Figure("Held-out accuracy", _share(one.accuracy), _share(two.accuracy)),
+        Figure("Held-out accuracy, per token", _share(one.normalised_accuracy), _share(two.normalised_accuracy)),
+        Figure("Held-out accuracy of the implicit reward", "–", _share(two.reward_accuracy)),
+        Figure("Tokens per completion", f"{old.mean_tokens:.1f}", f"{new.mean_tokens:.1f}"),
+        Figure("Cut off at the token limit", _share(old.unfinished_share), _share(new.unfinished_share)),
+        Figure("Repetition", _share(old.repetition), _share(new.repetition)),
+        Figure("Refusals and “I do not know”", _share(old.refusal_share), _share(new.refusal_share)),
+        Figure("Malformed", _share(old.malformed_share), _share(new.malformed_share)),
+        Figure("Distinct samples per prompt", _share(old.distinct_share), _share(new.distinct_share)),
+        Figure("Drift from the reference, nats per token", f"{old.drift:.3f}", f"{new.drift:.3f}"),
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,45 @@
+"""The forms of training and of model lines."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from trainer.contract import Hyperparameters
+
+
+class RunForm(Hyperparameters):
+    """What the *Train* form asks; every field has a default, so that the button alone is enough."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    start: Literal["base", "current"] = "base"
+    holds_back: bool = False
+    """Whether a version that passes the gate waits for somebody to deploy it."""
+
+    def hyperparameters(self) -> Hyperparameters:
+        """The part that goes to the trainer."""
+        return Hyperparameters(**{name: getattr(self, name) for name in Hyperparameters.model_fields})
+
+
+class OverrideForm(BaseModel):
+    """Why a refused version should serve; the service says what is enough."""
+
+    reason: str = ""
+
+
+class DeployForm(BaseModel):
+    """Which version should serve."""
+
+    version_id: int
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] = ""
+
+
+class LineForm(BaseModel):
+    """A model folder on disk, to be a line."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+    slug: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    path: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+    description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = ""
+    is_toy: bool = False

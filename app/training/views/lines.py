@@ -1,0 +1,130 @@
+"""The Models pages: lines, their versions, what serves; deploying, rolling back, registering a model folder.
+
+They stand here and not in deployments because a person's part in a line follows from campaigns.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+
+from app.accounts.access import CurrentAdmin, CurrentPerson
+from app.clock import Now
+from app.database import DbSession
+from app.deployments.model_folders import checked_folder
+from app.deployments.service import create_line, get_version, roll_back
+from app.errors import Conflict, Invalid, NotFound
+from app.forms import Submission, submitted
+from app.settings import Settings
+from app.templating import render
+from app.training.access import ManagedLine, ReadableLine, visible_lines
+from app.training.looking import line_cards, line_page, serving_of
+from app.training.schemas import DeployForm, LineForm
+from app.training.service.deciding import deploy_passed
+
+router = APIRouter()
+
+
+def settings_of(request: Request) -> Settings:
+    """The settings that the app was created with."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+TheSettings = Annotated[Settings, Depends(settings_of)]
+
+
+@router.get("/models", name="deployments:index")
+def index(request: Request, person: CurrentPerson, session: DbSession, settings: TheSettings) -> Response:
+    """Every line that this person may see."""
+    cards = line_cards(session, settings, visible_lines(session, person=person), person=person)
+    return render(request, "deployments/index.html", cards=cards)
+
+
+@router.get("/models/new", name="deployments:new")
+def new(request: Request, person: CurrentAdmin, settings: TheSettings) -> Response:
+    """The form that makes a model folder a line."""
+    form: Submission[LineForm] = Submission(typed={})
+    return render(request, "deployments/new.html", form=form, roots=settings.allowed_model_roots)
+
+
+@router.post("/models", name="deployments:register")
+def register(
+    *,
+    request: Request,
+    person: CurrentAdmin,
+    session: DbSession,
+    settings: TheSettings,
+    now: Now,
+    form: Annotated[Submission[LineForm], submitted(LineForm)],
+) -> Response:
+    """Make a model folder a line, or say what is wrong with it."""
+    if form.value is not None:
+        wanted = form.value
+        try:
+            folder = checked_folder(wanted.path, roots=settings.allowed_model_roots)
+        except Invalid as error:
+            form = form.refused(path=error.message)
+        else:
+            try:
+                line = create_line(
+                    session,
+                    slug=wanted.slug,
+                    name=wanted.name,
+                    description=wanted.description,
+                    is_toy=wanted.is_toy,
+                    path=str(folder.path),
+                    sha256=folder.sha256,
+                    by_id=person.id,
+                    now=now,
+                )
+            except Conflict as error:
+                form = form.refused(slug=error.message)
+            else:
+                return _to_line(request, line.id)
+    roots = settings.allowed_model_roots
+    return render(request, "deployments/new.html", status=422, form=form, roots=roots)
+
+
+@router.get("/models/{line_id}", name="deployments:show")
+def show(
+    request: Request, line: ReadableLine, person: CurrentPerson, session: DbSession, settings: TheSettings
+) -> Response:
+    """A line: its versions, and what served when and why."""
+    return render(request, "deployments/show.html", page=line_page(session, settings, line, person=person))
+
+
+@router.get("/models/{line_id}/serving", name="deployments:serving")
+def serving(request: Request, line: ReadableLine, session: DbSession, settings: TheSettings) -> Response:
+    """What serves on a line just now, for pages that wait for it."""
+    return render(request, "deployments/_serving.html", serving=serving_of(settings, session, [line])[line.id])
+
+
+@router.post("/models/{line_id}/deployment", name="deployments:deploy")
+def deploy(
+    *,
+    request: Request,
+    line: ManagedLine,
+    person: CurrentPerson,
+    session: DbSession,
+    now: Now,
+    form: Annotated[Submission[DeployForm], submitted(DeployForm)],
+) -> Response:
+    """Let a version of the line serve, if the gate has let it pass."""
+    wanted = form.checked()
+    version = get_version(session, version_id=wanted.version_id)
+    if version.line_id != line.id:
+        raise NotFound("There is no such version on this line.")
+    deploy_passed(session, version=version, by_id=person.id, now=now, reason=wanted.reason)
+    return _to_line(request, line.id)
+
+
+@router.post("/models/{line_id}/rollback", name="deployments:roll_back")
+def go_back(request: Request, line: ManagedLine, person: CurrentPerson, session: DbSession, now: Now) -> Response:
+    """Let the version serve that served before."""
+    roll_back(session, line_id=line.id, by_id=person.id, now=now)
+    return _to_line(request, line.id)
+
+
+def _to_line(request: Request, line_id: int) -> Response:
+    return RedirectResponse(request.app.url_path_for("deployments:show", line_id=line_id), status_code=303)
