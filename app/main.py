@@ -13,6 +13,7 @@ from app.errors import add_error_pages
 from app.health import router as health
 from app.security import SecurityHeaders
 from app.settings import ROOT, Settings, load_settings
+from app.training.views import router as training
 
 
 def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Clock = utc_now) -> FastAPI:
@@ -47,4 +48,4 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return [health, accounts]
+    return [health, accounts, training]
