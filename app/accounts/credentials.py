@@ -32,7 +32,7 @@ def name_problem(name: str) -> str | None:
 def password_problem(password: str, *, email: str) -> str | None:
     """What is wrong with a new password of the person with this email, or None."""
     if len(password) < LEAST_PASSWORD:
-        return f"Use at least {LEAST_PASSWORD} characters. A few words in a row are easy to remember."
+        return f"Use at least {LEAST_PASSWORD} characters; this has {len(password)}."
     if len(password) > MOST_PASSWORD:
         return f"Use at most {MOST_PASSWORD} characters."
     if password.strip().casefold() == email.strip().casefold():

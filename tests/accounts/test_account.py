@@ -60,7 +60,7 @@ def test_a_new_password_needs_the_old_one_and_signs_out_the_other_browsers(
     [
         ("wrong", NEW, "old_password", "This is not your present password."),
         ("", NEW, "old_password", "Please fill this in."),
-        (PASSWORD, "short", "new_password", "Use at least 10 characters."),
+        (PASSWORD, "short", "new_password", "Use at least 10 characters; this has 5."),
         (PASSWORD, " Ada@example.org", "new_password", "Your email address"),
     ],
 )

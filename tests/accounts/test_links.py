@@ -181,7 +181,7 @@ def test_whoever_listens_hears_of_the_newcomer_in_the_same_transaction(session: 
         ("email", "a" * 251 + "@b.c", "Use at most 254 characters."),
         ("email", "ROOT@example.org", "There is an account with this email already."),
         ("password", "", "Please fill this in."),
-        ("password", "nine char", "Use at least 10 characters."),
+        ("password", "nine char", "Use at least 10 characters; this has 9."),
         ("password", "ADA@example.org", "Your email address is the first thing"),
         ("password", "abababababab", "This repeats the same few characters."),
         ("password", "x1y2" * 251, "Use at most 1000 characters."),
