@@ -332,7 +332,7 @@ class MetricsRow(Contract):
 
     `fraction` is the share of the whole run done so far (0 to 1), for a progress bar. Log-probabilities
     and margins are means over the batch in nats; the margin is beta times the difference of log-ratios.
-    The `held_out_*` figures come on the steps that evaluate.
+    `tokens` counts all tokens trained on so far. The `held_out_*` figures come on the steps that evaluate.
     """
 
     at: datetime
@@ -470,7 +470,10 @@ class Report(Contract):
     held_out_pairs: int = 0
     train_tokens: int = 0
     dropped: dict[str, int] = {}
-    """Rows and pairs left out, by reason: tie, all_bad, over_long, empty, same_text."""
+    """Rows and pairs left out, by reason: tie, all_bad, over_long, empty, same_text, criterion, not_text, template.
+
+    Training and held-out ones together, so that with pairs alone rankings = train_pairs + held_out_pairs + dropped.
+    """
     before: VersionResults | None = None
     after: VersionResults | None = None
     samples: list[PromptSamples] = []
