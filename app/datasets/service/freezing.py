@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.models import Demonstration
 from app.database import SessionFactory
 from app.datasets.card import dataset_card, described_campaigns
+from app.datasets.looking import exports_folder
 from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
 from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.rows import TRAINED_ON, Row, judgment_row, preferred_pairs, ranking_rows
@@ -118,11 +119,6 @@ def _freeze(
     _refuse_another_installations(manifest, folder, snapshot_id=snapshot_id, as_of=as_of)
     write_trl_preference(folder, exports_folder(settings, snapshot_id))
     _mark_ready(session_factory, snapshot_id=snapshot_id, folder=folder, manifest=manifest, now=now)
-
-
-def exports_folder(settings: Settings, snapshot_id: int) -> Path:
-    """Where files derived from a snapshot lie: beside its folder, for they are no part of what is hashed."""
-    return settings.snapshots_dir / f"{snapshot_id}-exports"
 
 
 def _build(

@@ -1,0 +1,21 @@
+"""Forms of datasets."""
+
+from pydantic import BaseModel
+
+from trainer.contract import SnapshotPolicy
+
+
+class PolicyForm(BaseModel):
+    """How judgments are to become training rows; a box that is off is absent."""
+
+    include_surplus: bool = False
+    include_rationales: bool = False
+    leave_out_incomplete: bool = False
+
+    def policy(self) -> SnapshotPolicy:
+        """The policy as snapshots record it."""
+        return SnapshotPolicy(
+            include_surplus=self.include_surplus,
+            include_rationales=self.include_rationales,
+            incomplete_comparisons=not self.leave_out_incomplete,
+        )
