@@ -46,6 +46,8 @@ def save_checkpoint(
 
 def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Put model, optimizer and random numbers back to the newest checkpoint; a fresh state where there is none."""
+    for unfinished in folder.glob(".step-*.part"):
+        shutil.rmtree(unfinished)
     found = _checkpoints(folder)
     if not found:
         return TrainingState()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import platform
 import shutil
 import sys
@@ -263,11 +262,11 @@ def _load_models(request: RunRequest, findings: Findings) -> Models:
 
 
 def fitting_threads(model: PreTrainedModel) -> int:
-    """All cores that the process may use; one for a model so small that threads would mostly wait for each other.
+    """Torch's own choice; one for a model so small that threads would mostly wait for each other.
 
     A rule rather than a measurement, as the numbers of a run depend on it to the last bit.
     """
-    return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else len(os.sched_getaffinity(0))
+    return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else torch.get_num_threads()
 
 
 def _tokenized(request: RunRequest, snapshot: Snapshot, models: Models, findings: Findings) -> Pairs:
