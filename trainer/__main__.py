@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = {
-    "serve": "trainer.serving",
-    "starter": "trainer.starter.__main__",
+    "serve": ("trainer.serving", "main"),
+    "starter": ("trainer.starter.__main__", "app"),
 }
-"""Commands that read their own arguments: `main(argv) -> int` of the module."""
+"""Commands that read their own arguments: a module, and what of it to call with them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        return int(importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:]) or 0)
+        module, name = COMMANDS[arguments[0]]
+        return int(getattr(importlib.import_module(module), name)(arguments[1:]) or 0)
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(

@@ -21,6 +21,14 @@ def test_a_mistyped_command_says_what_there_is(arguments: list[str], capsys: pyt
     assert "usage: python -m trainer" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("command", "word"), [("serve", "--allowed-root"), ("starter", "measure")])
+def test_other_commands_read_their_own_arguments(command: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert word in capsys.readouterr().out
+
+
 def test_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], ["run", "--help"]):
         with pytest.raises(SystemExit):
