@@ -25,6 +25,8 @@ SESSION_COOKIE = "palate_session"
 VISITOR_COOKIE = "palate_visitor"
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
+STRANGERS_BYTES = 64 * 1024
+"""Largest form that is read from somebody who is not signed in; theirs hold a few short texts."""
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
@@ -78,12 +80,20 @@ async def verify_csrf(request: Request, identified: Annotated[None, Depends(iden
         return
     given = request.headers.get(CSRF_HEADER)
     if given is None and "form" in request.headers.get("content-type", ""):
+        _require_modest_size(request)
         given = str((await request.form()).get(CSRF_FIELD, ""))
     if hmac.compare_digest((given or "").encode(), request.state.csrf_token.encode()):
         return
     if request.state.user is None and SESSION_COOKIE in request.cookies:
         raise SignInNeeded("You have been signed out meanwhile. Sign in and try again.")
     raise Forbidden("This page was opened before you signed in or out. Reload it and try again.")
+
+
+def _require_modest_size(request: Request) -> None:
+    """Refuse to read a stranger's file: the token within a form is only found by reading all of it."""
+    size = request.headers.get("content-length", "")
+    if request.state.user is None and not (size.isdecimal() and int(size) <= STRANGERS_BYTES):
+        raise SignInNeeded("Sign in before you send files.")
 
 
 @declares(Needs.NOTHING)
