@@ -82,6 +82,7 @@ def add_error_pages(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_unreadable_request)
     app.add_exception_handler(DataError, _answer_unstorable_value)
+    app.add_exception_handler(Exception, _answer_fault)
 
 
 def wants_json(request: Request) -> bool:
@@ -123,6 +124,14 @@ def _answer_unstorable_value(request: Request, error: Exception) -> Response:
         return _answer_http_error(request, HTTPException(404))
     message = "Something here cannot be stored: a number is too large, or a text holds a NUL character."
     return _answer(request, status=422, title=Invalid.title, message=message)
+
+
+def _answer_fault(request: Request, error: Exception) -> Response:
+    """A mistake of ours. The error itself goes to the log, by the server that raises it again, and to nobody else."""
+    message = "This is Palate's fault, not yours, and nothing was saved. Try again; if it stays, tell an admin when."
+    response = _answer(request, status=500, title="Something broke", message=message)
+    response.headers["Cache-Control"] = "no-store"  # answered outside the middleware that sees to this elsewhere
+    return response
 
 
 def _answer(request: Request, *, status: int, title: str, message: str) -> Response:

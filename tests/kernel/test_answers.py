@@ -44,3 +44,25 @@ def test_a_refusal_is_said_as_page_fragment_or_json(
     assert answer.status_code == 409
     assert marker in answer.text
     assert "Somebody else changed it. Reload the page." in answer.text
+
+
+def test_a_mistake_of_ours_is_a_page_that_gives_nothing_away(app: FastAPI) -> None:
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("the secret detail")
+
+    browser = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    answer = browser.get("/broken")
+    assert answer.status_code == 500
+    assert "<h1>Something broke</h1>" in answer.text
+    assert "secret" not in answer.text
+
+
+def test_an_address_that_is_no_number_is_simply_not_there(app: FastAPI, visitor: TestClient) -> None:
+    @app.get("/things/{number}")
+    def thing(number: int, page: int = 1) -> None:
+        pass
+
+    assert "There is nothing at this address" in visitor.get("/things/some").text
+    assert visitor.get("/things/1?page=x").status_code == 422
+    assert visitor.get("/things/1").status_code == 200
