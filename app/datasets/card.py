@@ -40,7 +40,7 @@ def described_campaigns(session: Session, campaigns: list[Campaign]) -> list[Des
 def dataset_card(manifest: SnapshotManifest, campaigns: list[DescribedCampaign]) -> str:
     """The card as Markdown, with the header that Hugging Face's tools read."""
     parts = [
-        _header(),
+        _header(manifest),
         f"# {_one_line(manifest.name)}",
         "Human judgments on completions of language models, frozen by Palate as of "
         f"{manifest.as_of:%Y-%m-%d %H:%M} UTC.\n",
@@ -54,24 +54,21 @@ def dataset_card(manifest: SnapshotManifest, campaigns: list[DescribedCampaign])
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _header() -> str:
-    return f"""---
-license: other
-pretty_name: Palate snapshot
-tags: [preference, rlhf, dpo]
-configs:
-- config_name: rankings
-  default: true
-  data_files:
-  - split: train
-    path: {RANKINGS_TRAIN_FILE}
-  - split: test
-    path: {RANKINGS_EVAL_FILE}
-- config_name: judgments
-  data_files: {JUDGMENTS_FILE}
-- config_name: demonstrations
-  data_files: {DEMONSTRATIONS_FILE}
----"""
+def _header(manifest: SnapshotManifest) -> str:
+    """What Hugging Face's tools read. Files without rows are left out: `datasets` cannot load any such file."""
+    rows = {name: entry.rows or 0 for name, entry in manifest.files.items()}
+    sides = [("train", RANKINGS_TRAIN_FILE), ("test", RANKINGS_EVAL_FILE)]
+    parts = {
+        "rankings": [(split, name) for split, name in sides if rows[name]],
+        "judgments": [("train", JUDGMENTS_FILE)] if rows[JUDGMENTS_FILE] else [],
+        "demonstrations": [("train", DEMONSTRATIONS_FILE)] if rows[DEMONSTRATIONS_FILE] else [],
+    }
+    lines = ["---", "license: other", "pretty_name: Palate snapshot", "tags: [preference, rlhf, dpo]", "configs:"]
+    for config, files in parts.items():
+        if files:
+            lines += [f"- config_name: {config}", "  data_files:"]
+            lines += [f"  - split: {split}\n    path: {name}" for split, name in files]
+    return "\n".join([*lines, "---"])
 
 
 def _contents(manifest: SnapshotManifest) -> str:
@@ -121,8 +118,8 @@ rankings = load_dataset("parquet", data_files={"train": "rankings.train.parquet"
 judgments = load_dataset("parquet", data_files="judgments.parquet", split="train")
 ```
 
-A ranking has one rank per completion (1 is best, equal ranks tie). Preference pairs for TRL come as a file of \
-their own, `trl-preference.train.jsonl`:
+A file without rows cannot be loaded by `datasets`; leave it out. A ranking has one rank per completion (1 is best, \
+equal ranks tie). Preference pairs for TRL come as a file of their own, `trl-preference.train.jsonl`:
 
 ```python
 from trl import DPOTrainer

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.campaigns.models import Campaign
-from app.comparisons.models import Assignment, Demonstration, JudgmentState
+from app.comparisons.models import Assignment, JudgmentState
 from app.database import make_engine
 from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
 from app.datasets.service import freezing
@@ -18,14 +18,13 @@ from app.datasets.service.counting import judgment_counts
 from app.datasets.service.freezing import exports_folder, freeze_snapshot
 from app.datasets.service.snapshots import request_snapshot, retry_snapshot
 from app.errors import Conflict, Invalid, NotFound
-from app.generation.models import CompletionSource, Prompt
+from app.generation.models import Prompt
 from app.settings import Settings
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign
-from tests.factories.datasets import house, import_lines, judge_generated, make_snapshot, revise
+from tests.factories.datasets import demonstrate, house, import_lines, judge_generated, make_snapshot, revise
 from tests.factories.deployments import make_line
-from tests.factories.generation import make_completion, make_prompt
 from trainer.contract import MANIFEST_FILE, SnapshotManifest, SnapshotPolicy, file_sha256, read_json, rows_digest
 
 Sessions = sessionmaker[Session]
@@ -254,14 +253,7 @@ def test_demonstrations_are_frozen_with_their_authors_under_pseudonyms(
 ) -> None:
     author = make_user(session)
     import_lines(session_factory, campaign, [house("Why?", "1>2")], tmp_path)
-    prompt = make_prompt(session, campaign, "Show me.")
-    text = make_completion(session, prompt, "Like this.", source=CompletionSource.PERSON, author_id=author.id)
-    session.add(
-        Demonstration(
-            campaign_id=campaign.id, prompt_id=prompt.id, completion_id=text.id, author_id=author.id, created_at=NOW
-        )
-    )
-    session.commit()
+    demonstrate(session, campaign, "Show me.", "Like this.", by=author)
     snapshot = make_snapshot(session_factory, settings, campaign=campaign)
     rows = pq.read_table(Path(snapshot.path or "") / "demonstrations.parquet").to_pylist()
     assert rows[0]["completion"] == [{"role": "assistant", "content": "Like this."}]

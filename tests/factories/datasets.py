@@ -14,12 +14,20 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.accounts.models import User
 from app.campaigns.models import Campaign, CampaignRevision
-from app.comparisons.models import Assignment, AssignmentState, Comparison, ComparisonCompletion, Judgment, Slot
+from app.comparisons.models import (
+    Assignment,
+    AssignmentState,
+    Comparison,
+    ComparisonCompletion,
+    Demonstration,
+    Judgment,
+    Slot,
+)
 from app.datasets.models import Snapshot
 from app.datasets.service.comparison_import import import_comparisons
 from app.datasets.service.freezing import freeze_snapshot
 from app.datasets.service.snapshots import request_snapshot
-from app.generation.models import Import
+from app.generation.models import CompletionSource, Import
 from app.settings import Settings
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
@@ -157,3 +165,20 @@ def revise(session: Session, assignment: Assignment, *, revision: int = 1, **giv
     session.add(judgment)
     session.commit()
     return judgment
+
+
+def demonstrate(session: Session, campaign: Campaign, prompt: str, text: str, *, by: User | None = None) -> None:
+    """A completion that somebody wrote for a new prompt."""
+    author = by or make_user(session)
+    asked = make_prompt(session, campaign, prompt)
+    written = make_completion(session, asked, text, source=CompletionSource.PERSON, author_id=author.id)
+    session.add(
+        Demonstration(
+            campaign_id=campaign.id,
+            prompt_id=asked.id,
+            completion_id=written.id,
+            author_id=author.id,
+            created_at=NOW,
+        )
+    )
+    session.commit()
