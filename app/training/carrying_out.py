@@ -18,6 +18,7 @@ from app.errors import Conflict, DomainError
 from app.training.models import LineProbe, Run, RunState
 from app.training.run_folder import (
     Metrics,
+    alone,
     end_of_log,
     order_cancellation,
     read_starts,
@@ -52,21 +53,28 @@ CANCEL_PATIENCE_SECONDS = 60.0
 
 
 def carry_out(place: Workplace, *, run_id: int, poll_seconds: float = POLL_SECONDS) -> None:
-    """Bring a run to its end, wherever it stands; a run that is over is left alone."""
+    """Bring a run to its end, wherever it stands; a run that is over is left alone.
+
+    A worker that is only taken for dead may still be at it: then this one waits, and finds the run over.
+    """
     folder = place.settings.runs_dir.resolve() / str(run_id)
-    try:
-        if not _prepare(place, run_id=run_id, folder=folder):
-            return
-        report = _follow(place, run_id=run_id, folder=folder, poll_seconds=poll_seconds)
-        if report is None:
-            _stop(place, run_id, RunState.CANCELLED, "The run was cancelled. No model was written.")
-            return
-        _verify(folder, report)
-        with place.session_factory.begin() as session:
-            model_path = str(folder / MODEL_FOLDER)
-            finish_run(session, run_id=run_id, report=report, model_path=model_path, now=place.clock())
-    except DomainError as error:
-        _stop(place, run_id, RunState.FAILED, error.message)
+    with alone(folder.with_name(f"{run_id}.worker-lock")):
+        try:
+            if _prepare(place, run_id=run_id, folder=folder):
+                _train(place, run_id=run_id, folder=folder, poll_seconds=poll_seconds)
+        except DomainError as error:
+            _stop(place, run_id, RunState.FAILED, error.message)
+
+
+def _train(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float) -> None:
+    report = _follow(place, run_id=run_id, folder=folder, poll_seconds=poll_seconds)
+    if report is None:
+        _stop(place, run_id, RunState.CANCELLED, "The run was cancelled. No model was written.")
+        return
+    _verify(folder, report)
+    with place.session_factory.begin() as session:
+        model_path = str(folder / MODEL_FOLDER)
+        finish_run(session, run_id=run_id, report=report, model_path=model_path, now=place.clock())
 
 
 def fail_run(place: Workplace, *, run_id: int, reason: str) -> None:

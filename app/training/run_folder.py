@@ -1,6 +1,8 @@
 """The app's side of a run folder: writing the request and orders, reading what the trainer leaves."""
 
-from collections.abc import Iterable
+import fcntl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +44,15 @@ def write_request(folder: Path, request: RunRequest) -> None:
         request.run_id, request.snapshot, request.start, request.seed,
     ):  # fmt: skip
         raise Conflict(f"{folder} holds another run ({found.version_name}). Move it away and start a new run.")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever holds it; it is free again with the process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def order_cancellation(folder: Path) -> None:

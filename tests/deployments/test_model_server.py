@@ -31,8 +31,6 @@ from tests.deployments.conftest import ServerProcess
 from tests.factories.campaigns import make_campaign
 from trainer.contract import weights_sha256
 
-pytestmark = pytest.mark.slow
-
 
 @dataclass(frozen=True)
 class Loop:

@@ -1,0 +1,184 @@
+"""A run survives whatever happens to worker and trainer: killed, called off, found again. The real trainer runs."""
+
+import threading
+
+import pytest
+from sqlalchemy import event, func, select
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.unitofwork import UOWTransaction
+
+from app.deployments.models import Deployment, ModelVersion
+from app.training.carrying_out import carry_out
+from app.training.models import Run, RunState
+from app.training.run_folder import write_request
+from app.training.service.requesting import cancel_run
+from tests.conftest import NOW
+from tests.training.conftest import LONG, QUICK, Shop, kill_trainers, meanwhile, steps_taken, trainers_of
+from trainer.contract import ModelRef, Report, RunRequest, SnapshotRef
+
+
+class PowerCut(Exception):
+    """The worker is gone."""
+
+
+@pytest.mark.slow
+def test_a_trainer_killed_in_the_middle_goes_on_from_its_checkpoint(shop: Shop) -> None:
+    run_id = shop.ask(LONG)
+    folder = shop.folder(run_id)
+    with meanwhile(lambda: steps_taken(folder) > 20 and kill_trainers(folder) > 0):
+        carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    run = shop.run(run_id)
+    assert run.state is RunState.SUCCEEDED, run.message
+    report = Report.model_validate(run.report)
+    assert report.resumed == 1
+    assert [row["step"] for row in run.metrics if "loss" in row][-1] == report.steps
+
+
+def test_a_run_is_called_off_between_two_steps_and_leaves_no_version(shop: Shop) -> None:
+    run_id = shop.ask(LONG)
+
+    def cancel() -> bool:
+        if steps_taken(shop.folder(run_id)) < 5:
+            return False
+        with shop.session() as session:
+            cancel_run(session, run=session.get_one(Run, run_id), by_id=None, now=NOW)
+        return True
+
+    with meanwhile(cancel):
+        carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    run = shop.run(run_id)
+    assert (run.state, run.model_version_id) == (RunState.CANCELLED, None), run.message
+    assert "No model was written" in run.message
+    assert trainers_of(shop.folder(run_id)) == []
+    shop.ask(QUICK)  # the line is free again
+
+
+def test_another_worker_takes_up_a_trainer_that_the_first_one_left_behind(shop: Shop) -> None:
+    run_id = shop.ask(LONG)
+    folder = shop.folder(run_id)
+
+    def cut(session: Session) -> None:
+        if steps_taken(folder) > 5:
+            raise PowerCut
+
+    event.listen(shop.place.session_factory, "before_commit", cut)
+    with pytest.raises(PowerCut):
+        carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    event.remove(shop.place.session_factory, "before_commit", cut)
+    left_behind = trainers_of(folder)
+    assert len(left_behind) == 1
+    seen: set[int] = set()
+
+    def watch() -> bool:
+        seen.update(trainers_of(folder))
+        return False
+
+    with meanwhile(watch, every=0.2):
+        carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    run = shop.run(run_id)
+    assert run.state is RunState.SUCCEEDED, run.message
+    assert seen == set(left_behind), "nobody started a second one"
+    assert Report.model_validate(run.report).resumed == 0
+
+
+def test_a_worker_killed_between_registering_and_deploying_leaves_neither_and_the_next_does_both(shop: Shop) -> None:
+    run_id = shop.ask()
+
+    def cut(session: Session, _: UOWTransaction) -> None:
+        if any(isinstance(row, ModelVersion) for row in session.new):
+            raise PowerCut
+
+    event.listen(shop.place.session_factory, "after_flush", cut)
+    with pytest.raises(PowerCut):
+        carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    event.remove(shop.place.session_factory, "after_flush", cut)
+    assert counted(shop) == (1, 1), "the base alone"
+    assert shop.run(run_id).state is RunState.RUNNING
+    carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    run = shop.run(run_id)
+    blocked = any(check["blocks"] for check in run.gate or [])
+    assert run.state is RunState.SUCCEEDED
+    assert counted(shop) == (2, 1 if blocked else 2)
+
+
+@pytest.mark.race
+def test_two_workers_on_one_run_make_one_version(shop: Shop) -> None:
+    run_id = shop.ask()
+    workers = [
+        threading.Thread(target=carry_out, args=(shop.place,), kwargs={"run_id": run_id, "poll_seconds": 0.2})
+        for _ in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    run = shop.run(run_id)
+    assert run.state is RunState.SUCCEEDED, run.message
+    assert counted(shop)[0] == 2
+
+
+def test_a_trainer_that_keeps_dying_ends_the_run_with_the_end_of_its_log(shop: Shop) -> None:
+    run_id = shop.ask()
+    folder = shop.folder(run_id)
+    killed = []
+
+    def kill() -> bool:
+        killed.append(kill_trainers(folder))
+        return False
+
+    with meanwhile(kill):
+        carry_out(shop.place, run_id=run_id, poll_seconds=0.1)
+    run = shop.run(run_id)
+    assert run.state is RunState.FAILED
+    assert "died 4 times at the same place" in run.message
+    assert "exit status -9" in run.message
+    assert sum(killed) == 4
+
+
+def test_a_run_that_cannot_succeed_says_why_and_frees_its_line(shop: Shop) -> None:
+    run_id = shop.ask()
+    with shop.session() as session:
+        run = session.get_one(Run, run_id)
+        session.execute(ModelVersion.__table__.update().values(sha256="0" * 64))
+        assert run.state is RunState.WAITING
+    carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    run = shop.run(run_id)
+    assert (run.state, run.model_version_id) == (RunState.FAILED, None)
+    assert "tiny-v0" in run.message
+    assert run.report is not None
+
+
+def test_a_run_called_off_before_the_worker_came_never_starts(shop: Shop) -> None:
+    run_id = shop.ask()
+    with shop.session() as session:
+        cancel_run(session, run=session.get_one(Run, run_id), by_id=None, now=NOW)
+    carry_out(shop.place, run_id=run_id)
+    assert shop.run(run_id).state is RunState.CANCELLED
+    assert not shop.folder(run_id).exists()
+
+
+def test_a_folder_of_an_earlier_installation_is_not_mistaken_for_the_run(shop: Shop) -> None:
+    run_id = shop.ask()
+    folder = shop.folder(run_id)
+    model = ModelRef(name="other-v0", path="/other", sha256="a")
+    other = RunRequest(
+        run_id=str(run_id),
+        version_name="other-v1",
+        snapshot=SnapshotRef(path="/snapshots/1", rows_sha256="b"),
+        base_model=model,
+        start=model,
+        reference=model,
+    )
+    write_request(folder, other)
+    carry_out(shop.place, run_id=run_id)
+    run = shop.run(run_id)
+    assert run.state is RunState.FAILED
+    assert "holds another run (other-v1). Move it away" in run.message
+
+
+def counted(shop: Shop) -> tuple[int, int]:
+    """How many versions and deployments there are."""
+    with shop.session() as session:
+        count = [session.scalar(select(func.count()).select_from(table)) or 0 for table in (ModelVersion, Deployment)]
+    return count[0], count[1]

@@ -1,0 +1,42 @@
+"""The geometry of charts."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, round_range
+
+
+def test_nothing_is_drawn_without_a_point() -> None:
+    assert line_chart([], title="Loss", last_x=10) is None
+
+
+def test_shares_are_drawn_between_nothing_and_all() -> None:
+    chart = line_chart([(0, 0.5), (50, 1.0)], title="Held-out accuracy", last_x=100, as_percent=True, dotted=True)
+    assert chart is not None
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    assert chart.points == f"{LEFT:.1f},{middle:.1f} {(LEFT + WIDTH - RIGHT) / 2:.1f},{TOP:.1f}"
+    assert [tick.label for tick in chart.y_ticks] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
+    assert chart.summary == "Held-out accuracy: 50 % at first, 100 % at step 50."
+    assert [dot.label for dot in chart.dots] == ["Step 0: 50 %", "Step 50: 100 %"]
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30),
+    st.integers(1, 1000),
+)
+def test_every_point_lies_inside_the_plot(values: list[float], last: int) -> None:
+    chart = line_chart([(float(step), value) for step, value in enumerate(values)], title="Loss", last_x=last)
+    assert chart is not None
+    for point in chart.points.split():
+        x, y = map(float, point.split(","))
+        assert LEFT - 0.1 <= x <= WIDTH - RIGHT + 0.1
+        assert TOP - 0.1 <= y <= HEIGHT - BOTTOM + 0.1
+    assert 2 <= len(chart.y_ticks) <= 8
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.31, 0.74, (0.2, 0.8, 0.2)), (0.5, 0.5, (0.0, 1.0, 0.25)), (3, 97, (0, 100, 25))]
+)
+def test_axes_end_at_round_numbers(low: float, high: float, expected: tuple[float, float, float]) -> None:
+    assert round_range(low, high) == pytest.approx(expected)
