@@ -168,6 +168,18 @@ def test_the_same_prompt_and_set_of_completions_is_taken_once(
     assert total(session, Prompt) == 1
 
 
+def test_the_same_texts_by_other_models_are_another_comparison(
+    session: Session, session_factory: Sessions, campaign: Campaign, tmp_path: Path
+) -> None:
+    pairs = [("a", "b"), ("b", "a"), ("a", None), ("a", "b")]
+    lines = [
+        house("Why?", completions=[{"text": "One.", "model": first}, {"text": "Two.", "model": second}])
+        for first, second in pairs
+    ]
+    done = [import_lines(session_factory, campaign, lines, tmp_path).counts for _ in range(2)]
+    assert [(counts["added"], counts["duplicates"]) for counts in done] == [(3, 1), (0, 4)]
+
+
 def test_tags_and_metadata_of_a_known_prompt_are_added_to_its_own(
     session: Session, session_factory: Sessions, campaign: Campaign, tmp_path: Path
 ) -> None:

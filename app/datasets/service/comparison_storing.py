@@ -14,10 +14,14 @@ from app.comparisons.models import Comparison, ComparisonCompletion, ComparisonS
 from app.comparisons.ranking import parse_ranking, to_completions
 from app.datasets.bulk import copy_rows, draw_ids
 from app.datasets.house import HouseComparison, HouseJudgment
+from app.datasets.service.judged import version_names
 from app.generation.models import Completion, Import, Prompt
 from app.generation.normalising import messages_sha256, text_sha256
 from app.generation.prompt_lines import PromptDraft
 from app.generation.service.prompts import insert_prompts
+
+Identity = tuple[str, frozenset[tuple[str, str | None]]]
+"""Hash of the prompt, and of each completion the hash and the model's name: what makes two comparisons the same."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Parsed:
         messages = [{"role": message.role, "content": message.content} for message in comparison.prompt]
         hashes = tuple(text_sha256(completion.text) for completion in comparison.completions)
         return cls(comparison, messages, messages_sha256(messages), hashes)
+
+    @property
+    def identity(self) -> Identity:
+        """What tells this comparison apart from others."""
+        models = (completion.model for completion in self.comparison.completions)
+        return self.prompt_sha256, frozenset(zip(self.completion_sha256s, models, strict=True))
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,8 @@ class _Placed:
 def store_comparisons(session: Session, *, record: Import, lines: Sequence[Parsed], now: datetime) -> Stored:
     """Write comparisons that are not there yet, with prompts, completions, slots and judgments.
 
-    A comparison is there already when one of the same prompt has the same set of completions, as normalised.
+    A comparison is there already when one of the same prompt has the same set of completions (texts as normalised,
+    and the models that wrote them).
     Judgments fill slots; a comparison whose judgments fill all of them is not handed out.
     """
     campaign = session.get_one(Campaign, record.campaign_id)
@@ -90,12 +101,17 @@ def _known_prompts(session: Session, *, campaign_id: int, lines: Iterable[Parsed
     return {row.text_sha256: row.id for row in session.execute(query)}
 
 
-def _known_comparisons(session: Session, known: dict[str, int]) -> set[tuple[str, frozenset[str]]]:
-    """Prompt and completions, as hashes, of every comparison that these prompts have."""
+def _known_comparisons(session: Session, known: dict[str, int]) -> set[Identity]:
+    """What tells apart the comparisons that these prompts have."""
     if not known:
         return set()
     query = (
-        select(Prompt.text_sha256, func.array_agg(Completion.normalised_sha256))
+        select(
+            Prompt.text_sha256,
+            func.array_agg(Completion.normalised_sha256),
+            func.array_agg(Completion.model_label),
+            func.array_agg(Completion.model_version_id),
+        )
         .select_from(Comparison)
         .join(Prompt, Comparison.prompt_id == Prompt.id)
         .join(ComparisonCompletion, ComparisonCompletion.comparison_id == Comparison.id)
@@ -103,15 +119,24 @@ def _known_comparisons(session: Session, known: dict[str, int]) -> set[tuple[str
         .where(Comparison.prompt_id.in_(known.values()), Comparison.state == ComparisonState.OPEN)
         .group_by(Comparison.id, Prompt.text_sha256)
     )
-    return {(sha256, frozenset(completions)) for sha256, completions in session.execute(query)}
+    names = version_names(session)
+    return {
+        (
+            sha256,
+            frozenset(
+                (text, names[version_id] if version_id is not None else label)
+                for text, label, version_id in zip(texts, labels, version_ids, strict=True)
+            ),
+        )
+        for sha256, texts, labels, version_ids in session.execute(query)
+    }
 
 
-def _without_duplicates(lines: Sequence[Parsed], there: set[tuple[str, frozenset[str]]]) -> list[Parsed]:
+def _without_duplicates(lines: Sequence[Parsed], there: set[Identity]) -> list[Parsed]:
     fresh = []
     for line in lines:
-        identity = (line.prompt_sha256, frozenset(line.completion_sha256s))
-        if identity not in there:
-            there.add(identity)
+        if line.identity not in there:
+            there.add(line.identity)
             fresh.append(line)
     return fresh
 
