@@ -1,8 +1,9 @@
 """The forms of training and of model lines."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from trainer.contract import Hyperparameters
 
@@ -39,7 +40,14 @@ class LineForm(BaseModel):
     """A model folder on disk, to be a line."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
-    slug: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    slug: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     path: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
     description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = ""
     is_toy: bool = False
+
+    @field_validator("slug")
+    @classmethod
+    def _is_plain(cls, slug: str) -> str:
+        if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", slug) is None:
+            raise ValueError("Use lower-case letters, digits and dashes only, at most 40, not beginning with a dash.")
+        return slug

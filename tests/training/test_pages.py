@@ -1,0 +1,249 @@
+"""The pages of runs, in every state; who may do what on them."""
+
+import re
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.accounts.models import Role, User
+from app.campaigns.models import Access, Campaign
+from app.deployments.models import ModelLine
+from app.deployments.service import current_version
+from app.training.models import Run, RunState
+from tests.conftest import NOW, SignedIn
+from tests.factories.accounts import make_user
+from tests.factories.campaigns import enrol, make_campaign
+from tests.factories.training import finished_run, judge_pairs, make_run
+from tests.training.reports import preferences, report, sample
+from trainer.contract import Stage
+
+HTMX = {"HX-Request": "true"}
+REFUSED = report(before=preferences([1.0] * 12), after=preferences([-1.0] * 12))
+
+
+class Site:
+    """A campaign on a line with a manager and a researcher."""
+
+    def __init__(self, session: Session, signed_in: SignedIn) -> None:
+        self.campaign: Campaign = make_campaign(session, name="Kindness")
+        assert self.campaign.line is not None
+        self.line: ModelLine = self.campaign.line
+        self.manager = self._person(session, Role.MANAGER, Access.MANAGE)
+        self.researcher = self._person(session, Role.RESEARCHER, Access.RESEARCH)
+        self.annotator = self._person(session, Role.ANNOTATOR, Access.NONE)
+        self.stranger = make_user(session, Role.MANAGER)
+        session.commit()
+        self.signed_in = signed_in
+
+    def _person(self, session: Session, role: Role, access: Access) -> User:
+        person = make_user(session, role)
+        enrol(session, person, self.campaign, access=access)
+        return person
+
+    def as_(self, person: User) -> TestClient:
+        """Somebody's browser."""
+        return self.signed_in(person)
+
+
+@pytest.fixture
+def site(session: Session, signed_in: SignedIn) -> Site:
+    """The site as three people find it."""
+    return Site(session, signed_in)
+
+
+def metrics(steps: int) -> list[dict[str, Any]]:
+    """What the worker keeps of so many steps."""
+    row = {"at": NOW.isoformat(), "stage": Stage.TRAINING.value, "fraction": 0.4, "total_steps": 40}
+    return [{**row, "step": step, "loss": 1 / step, "held_out_accuracy": 0.6} for step in range(1, steps + 1)]
+
+
+def test_the_train_button_starts_a_run_and_leads_to_its_page(session: Session, site: Site) -> None:
+    judge_pairs(session, site.campaign)
+    browser = site.as_(site.researcher)
+    fragment = browser.get(f"/campaigns/{site.campaign.id}/training", headers=HTMX).text
+    assert fragment.lstrip().startswith('<section id="campaign-training"')
+    assert "16 judgments" in fragment
+    assert "12 pairs to train on" in fragment
+    action = re.search(r'<form[^>]*action="([^"]+)"', fragment)
+    assert action is not None
+    answer = browser.post(action[1])
+    assert answer.status_code == 303
+    page = browser.get(answer.headers["location"]).text
+    assert "Waiting" in page
+    assert 'hx-trigger="every 1s"' in page
+    assert "palate worker" in page
+    again = browser.post(action[1])
+    assert again.status_code == 422
+    assert "is under way on this line" in again.text
+
+
+def test_too_few_judgments_are_said_on_the_form_and_the_button_is_off(site: Site) -> None:
+    page = site.as_(site.manager).get(f"/models/{site.line.id}/training").text
+    assert "Nothing has been judged on this line yet" in page
+    assert re.search(r"<button[^>]*disabled[^>]*>\s*Train", page)
+
+
+def test_settings_reach_the_run_and_wrong_ones_come_back_with_a_message(session: Session, site: Site) -> None:
+    judge_pairs(session, site.campaign)
+    browser = site.as_(site.manager)
+    wrong = browser.post(f"/models/{site.line.id}/runs", data={"learning_rate": "-1", "epochs": "3"})
+    assert wrong.status_code == 422
+    assert 'id="learning_rate-error"' in wrong.text
+    assert 'value="3"' in wrong.text
+    settings = {"learning_rate": "0.00001", "epochs": "1", "drift_weight": "0", "seed": "9", "holds_back": "true"}
+    answer = browser.post(f"/models/{site.line.id}/runs", data=settings)
+    assert answer.status_code == 303
+    run = session.get_one(Run, int(answer.headers["location"].rpartition("/")[2]))
+    assert (run.seed, run.deploys_when_passed) == (9, False)
+    assert (run.hyperparameters["learning_rate"], run.hyperparameters["drift_weight"]) == (1e-5, 0)
+    assert run.hyperparameters["beta"] == 0.1
+
+
+def test_a_run_under_way_shows_how_far_it_is_and_asks_again(session: Session, site: Site) -> None:
+    run = make_run(
+        session, site.line, state=RunState.RUNNING, fraction=0.4, message="Step 10 of 40", metrics=metrics(10),
+        log="12:00 Training on 40 pairs.\n",
+    )  # fmt: skip
+    fragment = site.as_(site.researcher).get(f"/runs/{run.id}", headers=HTMX).text
+    assert fragment.lstrip().startswith('<section id="run" hx-get')
+    assert re.search(r'<progress[^>]* value="40"', fragment)
+    assert "Step 10 of 40" in fragment
+    assert fragment.count("<svg") == 2
+    assert 'aria-label="Loss: 1 at first, 0.1 at step 10."' in fragment
+    assert "12:00 Training on 40 pairs." in fragment
+    assert "style=" not in fragment
+
+
+def test_cancelling_asks_the_trainer_to_stop(session: Session, site: Site) -> None:
+    run = make_run(session, site.line, state=RunState.RUNNING)
+    browser = site.as_(site.researcher)
+    answer = browser.post(f"/runs/{run.id}/cancellation")
+    assert answer.status_code == 303
+    page = browser.get(f"/runs/{run.id}").text
+    assert "Cancelling" in page
+    assert "/cancellation" not in page
+
+
+def test_a_failed_run_says_why_and_what_to_do(session: Session, site: Site) -> None:
+    given = {
+        "state": RunState.FAILED,
+        "message": "The disk is full. Free some space.",
+        "log": "OSError",
+        "finished_at": NOW,
+    }
+    run = make_run(session, site.line, **given)
+    page = site.as_(site.manager).get(f"/runs/{run.id}").text
+    assert "The disk is full. Free some space." in page
+    assert "OSError" in page
+    assert "Start a new run" in page
+    assert "every 1s" not in page
+
+
+def test_a_deployed_run_shows_report_samples_and_the_way_back(session: Session, site: Site) -> None:
+    run = finished_run(session, site.line, report(samples_after=[sample("Glad you asked!\n<script>")] * 12))
+    browser = site.as_(site.manager)
+    page = browser.get(f"/runs/{run.id}").text
+    assert "Passed the gate" in page
+    assert "0.0 %" in page
+    assert "Not reachable" in page, "no model server runs here, and the page says so"
+    rollback = f"/models/{site.line.id}/rollback"
+    assert rollback in page
+    assert browser.post(rollback).status_code == 303
+    assert current_version(session, line_id=site.line.id).number == 0
+    assert "is not deployed" in browser.get(f"/runs/{run.id}").text
+
+
+def test_a_refused_run_names_its_checks_and_an_override_needs_a_reason(session: Session, site: Site) -> None:
+    run = finished_run(session, site.line, REFUSED)
+    browser = site.as_(site.manager)
+    page = browser.get(f"/runs/{run.id}").text
+    assert "The gate refused it: Held-out accuracy, Held-out pairs whose margin rose." in page
+    assert page.count("Blocks: worse") == 2
+    short = browser.post(f"/runs/{run.id}/override", data={"reason": "because"})
+    assert short.status_code == 422
+    assert "at least 10 characters" in short.text
+    assert current_version(session, line_id=site.line.id).number == 0
+    assert browser.post(f"/runs/{run.id}/deployment").status_code == 409
+    answer = browser.post(f"/runs/{run.id}/override", data={"reason": "The held-out prompts are stale."})
+    assert answer.status_code == 303
+    assert current_version(session, line_id=site.line.id) == run.model_version
+    assert "The held-out prompts are stale." in browser.get(f"/runs/{run.id}").text
+
+
+def test_a_run_that_was_held_back_waits_for_a_manager(session: Session, site: Site) -> None:
+    run = finished_run(session, site.line, report(), deploys_when_passed=False)
+    assert "A manager of the line can deploy it." in site.as_(site.researcher).get(f"/runs/{run.id}").text
+    assert site.as_(site.researcher).post(f"/runs/{run.id}/deployment").status_code == 403
+    assert site.as_(site.manager).post(f"/runs/{run.id}/deployment").status_code == 303
+    assert current_version(session, line_id=site.line.id) == run.model_version
+
+
+def test_samples_of_other_peoples_campaigns_are_left_out(session: Session, site: Site) -> None:
+    mine = judged_prompt(session, site.campaign)
+    theirs = judged_prompt(session, make_campaign(session, line=site.line))
+    whole = report()
+    samples = [
+        whole.samples[0].model_copy(update={"prompt_id": str(mine), "after": [sample("Mine to see.")]}),
+        whole.samples[1].model_copy(update={"prompt_id": str(theirs), "after": [sample("Not mine.")]}),
+    ]
+    run = finished_run(session, site.line, whole.model_copy(update={"samples": samples}))
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    assert "Mine to see." in page
+    assert "Not mine." not in page
+    assert "1 prompts belong to campaigns in which you have no part" in page
+    assert "Not mine." in site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
+
+
+def judged_prompt(session: Session, campaign: Campaign) -> int:
+    """A prompt of a campaign; its id."""
+    judge_pairs(session, campaign, train=1, held_out=0)
+    found = session.execute(text("SELECT id FROM prompts WHERE campaign_id = :id"), {"id": campaign.id}).scalar_one()
+    return int(found)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "who", "status"),
+    [
+        ("GET", "/runs/{run}", "researcher", 200),
+        ("GET", "/runs/{run}", "annotator", 404),
+        ("GET", "/runs/{run}", "stranger", 404),
+        ("POST", "/runs/{run}/cancellation", "researcher", 303),
+        ("POST", "/runs/{run}/cancellation", "stranger", 404),
+        ("POST", "/runs/{run}/override", "researcher", 403),
+        ("POST", "/runs/{run}/deployment", "annotator", 404),
+        ("POST", "/models/{line}/runs", "annotator", 404),
+        ("POST", "/models/{line}/runs", "researcher", 422),
+        ("GET", "/models/{line}", "researcher", 200),
+        ("GET", "/models/{line}", "stranger", 404),
+        ("POST", "/models/{line}/rollback", "researcher", 403),
+        ("POST", "/models/{line}/deployment", "researcher", 403),
+        ("GET", "/models/new", "manager", 403),
+        ("POST", "/models", "manager", 403),
+    ],
+)
+def test_each_may_do_what_their_part_in_the_lines_campaigns_gives_them(
+    *, session: Session, site: Site, method: str, path: str, who: str, status: int
+) -> None:
+    run = make_run(session, site.line)
+    address = path.format(run=run.id, line=site.line.id)
+    assert site.as_(getattr(site, who)).request(method, address).status_code == status
+
+
+def test_the_list_of_runs_holds_only_lines_that_one_may_see(session: Session, site: Site) -> None:
+    run = finished_run(session, site.line, report())
+    page = site.as_(site.manager).get("/runs").text
+    assert f"Run {run.id}" in page
+    assert "0 % → 100 %" in page
+    assert f"Run {run.id}" not in site.as_(site.stranger).get("/runs").text
+
+
+def test_the_web_process_shows_a_run_without_its_folder(app: FastAPI, session: Session, site: Site) -> None:
+    run = finished_run(session, site.line, report(), metrics=metrics(3), log="The run has succeeded.\n")
+    assert not app.state.settings.runs_dir.exists()
+    page = site.as_(site.manager).get(f"/runs/{run.id}").text
+    assert "The run has succeeded." in page
+    assert "<svg" in page
