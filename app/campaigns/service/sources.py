@@ -8,6 +8,9 @@ from sqlalchemy.orm import Session
 from app.campaigns.models import Campaign
 from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
 
+BEYOND_IDS = 2**31
+"""No id of a line or version reaches this."""
+
 IMPORTED_ONLY = "none"
 """The key of having no model at all: completions are imported."""
 
@@ -42,10 +45,17 @@ def read_source_key(key: str) -> tuple[int | None, Alias | None, int | None]:
         return None, None, None
     line, _, rest = key.partition(":")
     if rest == "none":
-        return int(line), None, None
+        return _id(line), None, None
     if rest.startswith("v"):
-        return int(line), None, int(rest[1:])
-    return int(line), Alias(rest), None
+        return _id(line), None, _id(rest[1:])
+    return _id(line), Alias(rest), None
+
+
+def _id(text: str) -> int:
+    number = int(text)
+    if not 0 < number < BEYOND_IDS:
+        raise ValueError(f"{text} cannot be an id")
+    return number
 
 
 def list_model_sources(session: Session) -> list[ModelSource]:

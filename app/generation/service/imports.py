@@ -158,10 +158,10 @@ def fail_import(session: Session, *, import_id: int, message: str, now: datetime
         record.state, record.message, record.finished_at = ImportState.FAILED, message, now
 
 
-def list_imports(session: Session, *, campaign_id: int, limit: int = 100) -> list[Import]:
-    """A campaign's imports, the newest first."""
-    query = select(Import).where(Import.campaign_id == campaign_id).order_by(Import.id.desc())
-    return list(session.scalars(query.limit(limit)))
+def list_imports(session: Session, *, campaign_id: int, kind: ImportKind, limit: int = 100) -> list[Import]:
+    """A campaign's imports of one kind, the newest first."""
+    query = select(Import).where(Import.campaign_id == campaign_id, Import.kind == kind)
+    return list(session.scalars(query.order_by(Import.id.desc()).limit(limit)))
 
 
 def _start(session: Session, *, import_id: int) -> tuple[str, ImportProgress] | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Text, cast, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.audit import record_deed
@@ -184,7 +184,7 @@ def _conditions(campaign_id: int, which: PromptFilter) -> list[ColumnElement[boo
     if which.state is not None:
         conditions.append(Prompt.state == which.state)
     if which.tag:
-        conditions.append(Prompt.tags.contains([which.tag]))
+        conditions.append(Prompt.tags.op("@>")(cast([which.tag], ARRAY(Text))))
     for word in which.search.split():
         conditions.append(_says(word))
     return conditions
