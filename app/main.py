@@ -7,9 +7,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from app.accounts.access import VISITOR_COOKIE, identify, verify_csrf
 from app.accounts.views import router as accounts
 from app.campaigns.service import take_up_invited_enrolments
+from app.campaigns.views import router as campaigns
 from app.clock import Clock, utc_now
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.errors import add_error_pages
+from app.generation.views import router as prompts
 from app.health import router as health
 from app.security import SecurityHeaders
 from app.settings import ROOT, Settings, load_settings
@@ -49,4 +51,4 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return [health, accounts, training]
+    return [health, accounts, campaigns, prompts, training]
