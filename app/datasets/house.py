@@ -6,6 +6,7 @@ that nobody knows is refused rather than lost, because `judgements` would otherw
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 import orjson
@@ -130,7 +131,7 @@ class HouseComparison(HouseValue):
         for number, completion in enumerate(self.completions, start=1):
             if not completion.text.strip():
                 raise ValueError(f"completion {number} is empty")
-        if len({text_sha256(completion.text) for completion in self.completions}) < len(self.completions):
+        if len(set(self.completion_sha256s)) < len(self.completions):
             raise ValueError("two completions are the same text")
         for judgment in self.judgments:
             judgment.checked_for(len(self.completions))
@@ -140,6 +141,11 @@ class HouseComparison(HouseValue):
         if self.counted_judgments > MOST_JUDGMENTS:
             raise ValueError(f"a comparison takes at most {MOST_JUDGMENTS} judgments")
         return self
+
+    @cached_property
+    def completion_sha256s(self) -> tuple[str, ...]:
+        """Hash of each completion's text as normalised."""
+        return tuple(text_sha256(completion.text) for completion in self.completions)
 
     @property
     def counted_judgments(self) -> int:

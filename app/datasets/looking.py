@@ -28,7 +28,6 @@ class SnapshotRow:
     """A snapshot in a list."""
 
     snapshot: Snapshot
-    scope: str
     whole_line: bool
 
 
@@ -46,12 +45,9 @@ class SnapshotPage:
     files_are_there: bool
 
 
-def snapshot_rows(session: Session, snapshots: list[Snapshot]) -> list[SnapshotRow]:
-    """Snapshots with the names of what they are of."""
-    return [
-        SnapshotRow(each, scope_name(session, Scope.of(each)), whole_line=each.campaign_id is None)
-        for each in snapshots
-    ]
+def snapshot_rows(snapshots: list[Snapshot]) -> list[SnapshotRow]:
+    """Snapshots as lists show them."""
+    return [SnapshotRow(each, whole_line=each.campaign_id is None) for each in snapshots]
 
 
 def snapshot_page(session: Session, settings: Settings, snapshot: Snapshot) -> SnapshotPage:

@@ -16,7 +16,7 @@ from app.datasets.bulk import copy_rows, draw_ids
 from app.datasets.house import HouseComparison, HouseJudgment
 from app.datasets.service.judged import version_names
 from app.generation.models import Completion, Import, Prompt
-from app.generation.normalising import messages_sha256, text_sha256
+from app.generation.normalising import messages_sha256
 from app.generation.prompt_lines import PromptDraft
 from app.generation.service.prompts import insert_prompts
 
@@ -37,8 +37,7 @@ class Parsed:
     def of(cls, comparison: HouseComparison) -> "Parsed":
         """Hash the texts as normalised."""
         messages = [{"role": message.role, "content": message.content} for message in comparison.prompt]
-        hashes = tuple(text_sha256(completion.text) for completion in comparison.completions)
-        return cls(comparison, messages, messages_sha256(messages), hashes)
+        return cls(comparison, messages, messages_sha256(messages), comparison.completion_sha256s)
 
     @property
     def identity(self) -> Identity:

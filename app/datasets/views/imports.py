@@ -75,14 +75,14 @@ def show(request: Request, campaign: ManagedCampaign, import_id: int, session: D
 
 def _page(request: Request, session: Session, campaign: Campaign, *, error: str = "", status: int = 200) -> Response:
     settings: Settings = request.app.state.settings
-    imports = list_imports(session, campaign_id=campaign.id)
+    imports = list_imports(session, campaign_id=campaign.id, kind=ImportKind.COMPARISONS)
     form: Submission[BaseModel] = Submission(typed={}, errors={"file": error} if error else {})
     return render(
         request,
         "datasets/imports.html",
         status=status,
         campaign=campaign,
-        imports=[each for each in imports if each.kind is ImportKind.COMPARISONS],
+        imports=imports,
         form=form,
         megabytes=settings.upload_megabytes,
     )

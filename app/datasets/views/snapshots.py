@@ -46,7 +46,7 @@ def index(request: Request, person: CurrentPerson, session: DbSession) -> Respon
     snapshots = list_snapshots(
         session, line_ids=[line.id for line in lines], campaign_ids=[campaign.id for campaign in campaigns]
     )
-    rows = snapshot_rows(session, snapshots)
+    rows = snapshot_rows(snapshots)
     return render(request, "datasets/index.html", lines=lines, campaigns=campaigns, rows=rows)
 
 
@@ -142,7 +142,7 @@ def _scope_page(request: Request, session: Session, scope: Scope) -> Response:
         name=scope_name(session, scope),
         whole_line=whole_line,
         counts=judgment_counts(session, line_id=scope.line_id, campaign_id=scope.campaign_id),
-        rows=snapshot_rows(session, snapshots),
+        rows=snapshot_rows(snapshots),
         form=form,
     )
 
