@@ -194,7 +194,7 @@ def test_samples_of_other_peoples_campaigns_are_left_out(session: Session, site:
     page = site.as_(site.researcher).get(f"/runs/{run.id}").text
     assert "Mine to see." in page
     assert "Not mine." not in page
-    assert "1 prompts belong to campaigns in which you have no part" in page
+    assert "1 prompt belongs to a campaign in which you have no part" in page
     assert "Not mine." in site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
 
 

@@ -169,7 +169,7 @@ def _share_check(share: Share, before: Behaviour, after: Behaviour, samples: Seq
         effective=len(samples),
         figures=interval_figures(interval),
         message=f"{percentage(earlier, 1)} before, {percentage(later, 1)} after "
-        f"({100 * rise:+.1f} points; at most {100 * share.bound:g} {direction}).",
+        f"({round(100 * rise, 1) + 0.0:+.1f} points; at most {100 * share.bound:g} {direction}).",
     )
     if rise < 0 and not share.both_ways and interval.excludes(0):
         return found.model_copy(update={"verdict": Verdict.BETTER})

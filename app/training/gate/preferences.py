@@ -65,7 +65,7 @@ def accuracy_check(together: Together, before: Preferences, after: Preferences) 
         effective=test.effective,
         figures={**test_figures(test), **interval_figures(interval)},
         message=f"{percentage(before.accuracy)} before, {percentage(after.accuracy)} after, on {len(together)} "
-        f"held-out pairs of {len(changes)} prompts. It rose for {test.rose} prompts and fell for {test.fell} "
+        f"held-out pairs of {len(changes)} prompts. It rose on {test.rose} and fell on {test.fell} of the prompts "
         f"(sign test: p {p_value(test.p)}).",
     )
 
@@ -89,7 +89,7 @@ def margins_check(together: Together) -> Check:
         effective=test.effective,
         figures={**test_figures(test), "pairs_rising": rising, "pairs": len(together)},
         message=f"The preferred completion gained on the other in {rising} of {len(together)} held-out pairs: "
-        f"{test.rose} prompts rose and {test.fell} fell (sign test: p {p_value(test.p)}).",
+        f"by prompt, {test.rose} rose and {test.fell} fell (sign test: p {p_value(test.p)}).",
     )
 
 
