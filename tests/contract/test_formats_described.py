@@ -1,0 +1,53 @@
+"""docs/formats.md: its examples are valid, and it names every field of the contract."""
+
+import re
+
+import pytest
+from pydantic import BaseModel
+
+from app.datasets.house import HouseComparison, HouseCompletion, HouseJudgment, HouseSampling, parse_line
+from app.datasets.service.freezing import COUNTS
+from app.settings import ROOT
+from trainer import contract
+
+DOCUMENT = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```(json[^\n]*)\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+SCHEMAS: dict[str, type[contract.Contract]] = {
+    "json manifest": contract.SnapshotManifest,
+    "json request": contract.RunRequest,
+    "json report": contract.Report,
+    "jsonl metrics": contract.MetricsRow,
+}
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_the_examples_of_folders_are_valid(kind: str) -> None:
+    (example,) = [text for name, text in EXAMPLES if name == kind]
+    assert SCHEMAS[kind].model_validate_json(example)
+
+
+def test_the_examples_of_the_house_format_load() -> None:
+    (example,) = [text for name, text in EXAMPLES if name == "jsonl"]
+    assert [len(parse_line(line.encode()).judgments) for line in example.splitlines()] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        *(HouseComparison, HouseCompletion, HouseJudgment, HouseSampling),
+        *(contract.SnapshotManifest, contract.SnapshotPolicy, contract.FileEntry),
+        *(contract.RunRequest, contract.SnapshotRef, contract.ModelRef, contract.Hyperparameters, contract.Budget),
+        *(contract.EvaluationSampling, contract.ProbePrompt, contract.Control, contract.MetricsRow, contract.Report),
+        *(contract.VersionResults, contract.Preferences, contract.HeldOutPair, contract.Behaviour),
+        *(contract.PromptSamples, contract.Sample, contract.ProbeResult),
+    ],
+)
+def test_every_field_is_named(schema: type[BaseModel]) -> None:
+    missing = [name for name in schema.model_fields if f"`{name}`" not in DOCUMENT and f'"{name}"' not in DOCUMENT]
+    assert missing == []
+
+
+def test_every_column_count_stage_and_state_is_named() -> None:
+    schemas = (contract.rankings_schema(), contract.judgments_schema(), contract.demonstrations_schema())
+    names = [*(name for schema in schemas for name in schema.names), *COUNTS, *contract.Stage, *contract.Outcome]
+    assert [name for name in names if f"`{name}`" not in DOCUMENT and f'"{name}"' not in DOCUMENT] == []
