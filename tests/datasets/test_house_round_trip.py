@@ -14,8 +14,9 @@ from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.service.house_export import export_house_jsonl
 from app.generation.normalising import messages_sha256, text_sha256
 from tests.conftest import NOW
+from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign
-from tests.factories.datasets import import_lines
+from tests.factories.datasets import import_lines, judge_generated
 
 Sessions = sessionmaker[Session]
 
@@ -142,3 +143,19 @@ def test_export_then_import_then_export_gives_the_same_bytes(
         "judged_at": "2025-01-02T03:04:05.678901Z",
     }
     assert b"rationale" not in exported(session_factory, first, with_rationales=False)[0]
+
+
+def test_what_was_generated_and_judged_here_comes_back_the_same_under_pseudonyms(
+    session: Session, session_factory: Sessions, tmp_path: Path
+) -> None:
+    here, there = make_campaign(session), make_campaign(session)
+    annotator = make_user(session, name="Gwendolyn")
+    for number in range(3):
+        judge_generated(session, here, f"Number {number}?", by=annotator, first_is_better=number > 0, active_ms=0)
+    once = exported(session_factory, here)
+    import_lines(session_factory, there, [line.decode() for line in once], tmp_path)
+    assert exported(session_factory, there) == once
+    judgments = [json.loads(line)["judgments"][0] for line in once]
+    assert [judgment["ranking"] for judgment in judgments] == ["2>1", "1>2", "1>2"]
+    assert {judgment["annotator"] for judgment in judgments} == {Pseudonyms(b"secret").of_user(annotator.id)}
+    assert {judgment["active_ms"] for judgment in judgments} == {0}

@@ -4,7 +4,6 @@ A file is taken in batches, each in a transaction of its own that also notes how
 died goes on after its last whole batch, so that nothing is loaded twice and every count is right.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -23,6 +22,7 @@ from app.generation.lines import MOST_BYTES, numbered_lines
 from app.generation.models import Import, ImportKind, ImportState
 from app.generation.service.imports import begin_import
 from app.generation.service.prompts import refill
+from trainer.contract import file_sha256
 
 BATCH_LINES = 1000
 LONGEST_LINE = 8 * 2**20
@@ -113,12 +113,11 @@ def load_comparisons(
 
 def _begin(session_factory: SessionFactory, *, import_id: int, path: Path) -> int | None:
     """Mark the import as running; the last line that it took before, or None where it is over already."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     with session_factory.begin() as session:
         record = session.get_one(Import, import_id, with_for_update=True)
         if record.state in {ImportState.DONE, ImportState.FAILED}:
             return None
+        sha256 = file_sha256(path)
         if record.sha256 not in {None, sha256}:
             raise Invalid("The file changed while it was being loaded. Start a new import with the new file.")
         record.sha256 = sha256
