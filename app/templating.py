@@ -28,8 +28,8 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
 
 
 def is_htmx(request: Request) -> bool:
-    """Whether htmx asks, and a fragment will do."""
-    return request.headers.get("HX-Request") == "true"
+    """Whether htmx asks, and a fragment will do; going back in the browser's history takes a whole page."""
+    return request.headers.get("HX-Request") == "true" and request.headers.get("HX-Request-Type") != "full"
 
 
 @lru_cache

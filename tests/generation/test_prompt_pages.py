@@ -133,7 +133,9 @@ def test_prompts_are_found_by_word_tag_and_state(session: Session, browser: Test
     fragment = browser.get(path_of(campaign, "prompts"), params={"tag": "food & drink"}, headers=HTMX).text
     assert fragment.lstrip().startswith('<section id="prompt-list"')
     assert "1 prompt<" in fragment
-    aside = browser.get(path_of(campaign, "prompts"), params={"state": "set_aside"}).text
+    whole = {**HTMX, "HX-Request-Type": "full"}
+    assert "<html" in browser.get(path_of(campaign, "prompts"), headers=whole).text, "going back in history"
+    aside = browser.get(path_of(campaign, "prompts"), params={"state": "set_aside"}, headers=HTMX).text
     assert "All alike." in aside
     assert "Try all of them again" in aside
     assert "No prompt is like that" in browser.get(path_of(campaign, "prompts"), params={"q": "moon"}).text
