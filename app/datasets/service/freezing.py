@@ -81,10 +81,14 @@ def freeze_snapshot(
         with _alone(folder):
             _freeze(session_factory, settings, folder=folder, snapshot_id=snapshot_id, now=now, progress=progress)
     except (DomainError, OSError) as error:
-        reason = error.message if isinstance(error, DomainError) else f"The files could not be written: {error}"
+        reason = error.message if isinstance(error, DomainError) else _said(error)
         with session_factory.begin() as session:
             fail_snapshot(session, snapshot_id=snapshot_id, reason=reason)
         raise
+
+
+def _said(error: OSError) -> str:
+    return f"The files could not be written: {error.strerror or error}. Ask an admin to look at the disk, then try again."
 
 
 @contextmanager
