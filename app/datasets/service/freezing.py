@@ -88,7 +88,7 @@ def freeze_snapshot(
 
 
 def _said(error: OSError) -> str:
-    return f"The files could not be written: {error.strerror or error}. Ask an admin to look at the disk, then try again."
+    return f"The files could not be written: {error.strerror or error}. Ask an admin to see to the disk, then try again."
 
 
 @contextmanager
