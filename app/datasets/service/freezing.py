@@ -88,7 +88,8 @@ def freeze_snapshot(
 
 
 def _said(error: OSError) -> str:
-    return f"The files could not be written: {error.strerror or error}. Ask an admin to see to the disk, then try again."
+    reason = error.strerror or str(error)
+    return f"The files could not be written: {reason}. Ask an admin to look at the disk, then try again."
 
 
 @contextmanager
