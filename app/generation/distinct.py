@@ -21,7 +21,7 @@ def most_distinct(texts: Sequence[str], count: int) -> list[int] | None:
         return sorted(candidates)[:count]
     shingles = {index: _shingles(text) for index, text in candidates.items()}
     distances = {pair: _distance(shingles[pair[0]], shingles[pair[1]]) for pair in combinations(shingles, 2)}
-    chosen = list(max(distances, key=distances.__getitem__))
+    chosen = [*max(distances, key=lambda pair: distances[pair])]
     while len(chosen) < count:
         rest = [index for index in shingles if index not in chosen]
         chosen.append(max(rest, key=lambda index: min(distances[_pair(index, each)] for each in chosen)))

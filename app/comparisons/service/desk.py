@@ -1,0 +1,101 @@
+"""A person's desk: one request of theirs after the other, and their own assignment as it stands."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.campaigns.models import CampaignState
+from app.comparisons.models import AssignmentState
+from app.errors import Conflict, NotFound
+
+_HOLD = text("SELECT pg_advisory_xact_lock(:desk, :annotator_id)")
+_DESK = 0x7061_6C61
+"""First half of the advisory locks on desks."""
+
+
+def hold_desk(session: Session, *, annotator_id: int) -> None:
+    """Let one request of a person after the other: two tabs, a double click and a replay never interleave.
+
+    Taken before anything else is read: what a statement reads after it, no other request of theirs can change.
+    """
+    session.execute(_HOLD, {"desk": _DESK, "annotator_id": annotator_id})
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a campaign revision asks of annotators, as far as the page and the checks need it."""
+
+    revision_id: int
+    number: int
+    ties_allowed: bool
+    all_bad_allowed: bool
+
+
+@dataclass(frozen=True)
+class HeldAssignment:
+    """One's own assignment, read while the desk is held, with how its campaign stands at this moment."""
+
+    id: uuid.UUID
+    comparison_id: int
+    campaign_id: int
+    annotator_id: int
+    state: AssignmentState
+    shown_order: list[int]
+    campaign_state: CampaignState
+    still_judges: bool
+    question: Question
+    """Of the revision now in force."""
+
+
+_QUESTION = """
+    SELECT revisions.id, revisions.number, revisions.ties_allowed, revisions.all_bad_allowed
+    FROM campaign_revisions AS revisions WHERE revisions.campaign_id = campaigns.id
+    ORDER BY revisions.number DESC LIMIT 1
+"""
+_ASSIGNMENT = text(
+    f"""
+    SELECT assignments.id, assignments.comparison_id, assignments.campaign_id, assignments.annotator_id,
+           assignments.state, assignments.shown_order, campaigns.state AS campaign_state,
+           coalesce(enrolments.judges, false) AS still_judges,
+           question.id AS revision_id, question.number, question.ties_allowed, question.all_bad_allowed
+    FROM assignments
+    JOIN campaigns ON campaigns.id = assignments.campaign_id
+    LEFT JOIN enrolments ON enrolments.campaign_id = campaigns.id AND enrolments.user_id = assignments.annotator_id
+    CROSS JOIN LATERAL ({_QUESTION}) AS question
+    WHERE assignments.id = :id
+    """  # noqa: S608
+)
+_CAMPAIGN_QUESTION = text(
+    f"SELECT question.* FROM campaigns CROSS JOIN LATERAL ({_QUESTION}) AS question WHERE campaigns.id = :id"  # noqa: S608
+)
+
+
+def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id: int) -> HeldAssignment:
+    """Hold a person's desk and read an assignment of theirs.
+
+    Raises NotFound where there is none of that id, Conflict where it was never theirs.
+    """
+    hold_desk(session, annotator_id=annotator_id)
+    row = session.execute(_ASSIGNMENT, {"id": assignment_id}).one_or_none()
+    if row is None:
+        raise NotFound("This comparison is not there any more. Reload the page to go on.")
+    if row.annotator_id != annotator_id:
+        raise Conflict("This comparison was given to somebody else. Reload the page to get one of your own.")
+    return HeldAssignment(
+        id=row.id,
+        comparison_id=row.comparison_id,
+        campaign_id=row.campaign_id,
+        annotator_id=row.annotator_id,
+        state=AssignmentState(row.state),
+        shown_order=list(row.shown_order),
+        campaign_state=CampaignState(row.campaign_state),
+        still_judges=row.still_judges,
+        question=Question(row.revision_id, row.number, row.ties_allowed, row.all_bad_allowed),
+    )
+
+
+def current_question(session: Session, *, campaign_id: int) -> Question:
+    """What the campaign's newest revision asks."""
+    return Question(*session.execute(_CAMPAIGN_QUESTION, {"id": campaign_id}).one())

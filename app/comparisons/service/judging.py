@@ -1,0 +1,200 @@
+"""Recording what people decide: verdicts, skips, and second thoughts. Nothing that was meant is refused."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import orjson
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.campaigns.models import CampaignRevision, CampaignState
+from app.comparisons.models import AssignmentState
+from app.comparisons.ranking import Groups, has_ties, parse_ranking, to_completions
+from app.comparisons.service.desk import HeldAssignment, Question
+from app.comparisons.service.leasing import put_back_open, reopen
+from app.errors import Conflict, Invalid
+
+LONGEST_ACTIVE_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What somebody decided, in the words of the page: `ranking` in shown positions, as on the wire."""
+
+    ranking: str | None = None
+    all_bad: bool = False
+    active_ms: int | None = None
+    ui_version: str = ""
+    revision: int | None = None
+    """Number of the campaign revision that the page showed; None: the one in force."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The judgment that stands for a submission. A replayed one was recorded before, by the same key."""
+
+    judgment_id: int
+    surplus: bool
+    replayed: bool = False
+
+
+_REPLAYED = text("SELECT id, surplus FROM judgments WHERE annotator_id = :annotator_id AND key = :key")
+_LAST_REVISION = text("SELECT coalesce(max(revision), 0) FROM judgments WHERE assignment_id = :assignment_id")
+
+# The slot that the verdict takes: its own, be it filled by an earlier revision; else a free one; else one that is
+# only leased, for a verdict in hand is worth more than one that may never come. With all filled it is surplus.
+_RECORD = text(
+    """
+    WITH place AS (
+      SELECT comparison_id, number FROM slots
+      WHERE comparison_id = :comparison_id AND (judgment_id IS NULL OR assignment_id = :assignment_id)
+      ORDER BY assignment_id = :assignment_id DESC NULLS LAST, assignment_id IS NULL DESC, number
+      LIMIT 1 FOR UPDATE
+    ), verdict AS (
+      INSERT INTO judgments (comparison_id, assignment_id, revision, annotator_id, campaign_revision_id, ranking,
+                             all_bad, active_ms, key, ui_version, surplus, judged_at)
+      SELECT :comparison_id, :assignment_id, :revision, :annotator_id, :campaign_revision_id, CAST(:ranking AS jsonb),
+             :all_bad, :active_ms, :key, :ui_version, NOT EXISTS (SELECT FROM place), :now
+      RETURNING id, surplus
+    ), filled AS (
+      UPDATE slots SET assignment_id = :assignment_id, judgment_id = verdict.id FROM place, verdict
+      WHERE slots.comparison_id = place.comparison_id AND slots.number = place.number
+    ), closed AS (
+      UPDATE assignments SET state = 'judged', closed_at = :now, skip_reason = '' WHERE id = :assignment_id
+    )
+    SELECT id, surplus FROM verdict
+    """
+)
+
+
+def record_judgment(
+    session: Session, *, assignment: HeldAssignment, verdict: Verdict, key: uuid.UUID, now: datetime
+) -> Recorded:
+    """Record the annotator's verdict and close the assignment.
+
+    A replay (same annotator, same key) returns the judgment it first made. A late verdict whose slot has been
+    filled is kept as surplus; another verdict on what was judged already is its next revision. Raises Invalid
+    for a ranking that cannot be read or that the campaign does not allow.
+    """
+    replayed = session.execute(_REPLAYED, {"annotator_id": assignment.annotator_id, "key": key}).one_or_none()
+    if replayed is not None:
+        return Recorded(replayed.id, replayed.surplus, replayed=True)
+    question = _question_shown(session, assignment=assignment, number=verdict.revision)
+    ranking = checked_ranking(verdict, question=question, shown_order=assignment.shown_order)
+    row = session.execute(
+        _RECORD,
+        {
+            "comparison_id": assignment.comparison_id,
+            "assignment_id": assignment.id,
+            "revision": _next_revision(session, assignment),
+            "annotator_id": assignment.annotator_id,
+            "campaign_revision_id": question.revision_id,
+            "ranking": None if ranking is None else orjson.dumps(ranking).decode(),
+            "all_bad": verdict.all_bad,
+            "active_ms": _plausible(verdict.active_ms),
+            "key": key,
+            "ui_version": verdict.ui_version[:40],
+            "now": now,
+        },
+    ).one()
+    return Recorded(row.id, row.surplus)
+
+
+def checked_ranking(verdict: Verdict, *, question: Question, shown_order: list[int]) -> Groups | None:
+    """The verdict's ranking of completion ids, or None where only "all bad" was said; raises Invalid."""
+    if verdict.all_bad and not question.all_bad_allowed:
+        raise Invalid("This campaign asks for a choice even where none is good.")
+    if verdict.ranking is None:
+        if not verdict.all_bad:
+            raise Invalid("Choose the better one, or skip.")
+        return None
+    positions = parse_ranking(verdict.ranking, len(shown_order))
+    if has_ties(positions) and not question.ties_allowed:
+        raise Invalid("This campaign asks for a choice: a tie is not one of its verdicts.")
+    return to_completions(positions, shown_order)
+
+
+def _question_shown(session: Session, *, assignment: HeldAssignment, number: int | None) -> Question:
+    """What the page asked: the revision it showed, where it still says which and that is one of this campaign's."""
+    if number is None or number == assignment.question.number:
+        return assignment.question
+    shown = session.execute(
+        select(
+            CampaignRevision.id,
+            CampaignRevision.number,
+            CampaignRevision.ties_allowed,
+            CampaignRevision.all_bad_allowed,
+        ).where(CampaignRevision.campaign_id == assignment.campaign_id, CampaignRevision.number == number)
+    ).one_or_none()
+    return Question(*shown) if shown is not None else assignment.question
+
+
+def _next_revision(session: Session, assignment: HeldAssignment) -> int:
+    return int(session.execute(_LAST_REVISION, {"assignment_id": assignment.id}).scalar_one()) + 1
+
+
+def _plausible(active_ms: int | None) -> int | None:
+    return None if active_ms is None else max(0, min(active_ms, LONGEST_ACTIVE_MS))
+
+
+_SKIP = text(
+    """
+    WITH freed AS (UPDATE slots SET assignment_id = NULL WHERE assignment_id = :id AND judgment_id IS NULL)
+    UPDATE assignments SET state = 'skipped', closed_at = :now, skip_reason = :reason WHERE id = :id
+    """
+)
+
+
+def skip(session: Session, *, assignment: HeldAssignment, reason: str, now: datetime) -> None:
+    """Pass on a comparison; its slot goes to somebody else, and this person never meets it again.
+
+    What was judged or skipped already, from another tab perhaps, stays as it is.
+    """
+    if assignment.state in {AssignmentState.OPEN, AssignmentState.EXPIRED}:
+        session.execute(_SKIP, {"id": assignment.id, "reason": reason.strip()[:1000], "now": now})
+
+
+_RETRACT = text(
+    """
+    WITH last AS (
+      SELECT surplus FROM judgments WHERE assignment_id = :assignment_id ORDER BY revision DESC LIMIT 1
+    ), retraction AS (
+      INSERT INTO judgments (comparison_id, assignment_id, revision, state, annotator_id, campaign_revision_id, key,
+                             surplus, judged_at)
+      SELECT :comparison_id, :assignment_id, :revision, 'retracted', :annotator_id, :campaign_revision_id, :key,
+             last.surplus, :now
+      FROM last
+    )
+    UPDATE slots SET judgment_id = NULL WHERE assignment_id = :assignment_id
+    """
+)
+
+
+def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, lasts: timedelta, now: datetime) -> None:
+    """Undo: put a judged or skipped comparison back on its person's screen, in the place of what is there.
+
+    A judgment gets a `retracted` revision, and its slot goes to the same person under a fresh lease. Asking
+    for what is on the screen already changes nothing. Raises Conflict where the campaign hands out nothing.
+    """
+    replay = session.execute(_REPLAYED, {"annotator_id": assignment.annotator_id, "key": key}).one_or_none()
+    if assignment.state is AssignmentState.OPEN or replay is not None:
+        return
+    if assignment.campaign_state is not CampaignState.OPEN:
+        raise Conflict("This campaign is not open at present, so what was decided stays as it is.")
+    put_back_open(
+        session,
+        campaign_id=assignment.campaign_id,
+        annotator_id=assignment.annotator_id,
+        except_id=assignment.id,
+    )
+    if assignment.state is AssignmentState.JUDGED:
+        given = {
+            "comparison_id": assignment.comparison_id,
+            "assignment_id": assignment.id,
+            "revision": _next_revision(session, assignment),
+            "annotator_id": assignment.annotator_id,
+            "campaign_revision_id": assignment.question.revision_id,
+        }
+        session.execute(_RETRACT, {**given, "key": key, "now": now})
+    reopen(session, assignment=assignment, lasts=lasts, now=now)
