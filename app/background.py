@@ -1,7 +1,7 @@
 """What every background job is handed: settings, a way to open transactions, and a clock.
 
 A domain's `jobs.py` holds a procrastinate `Blueprint`; the worker adds it under the domain's name, so that
-`enqueue(session, "generation:fill_queue", campaign_id=1)` reaches the task `fill_queue` of
+`enqueue(session, "comparisons:fill_queue", campaign_id=1)` reaches the task `fill_queue` of
 `app/generation/jobs.py`. Tasks are plain functions that run in threads:
 
     @blueprint.task(name="fill_queue", pass_context=True)

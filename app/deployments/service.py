@@ -175,7 +175,7 @@ def deploy_version(
         session, action="version.deployed", subject=version, subject_id=version.id, actor_id=by_id, now=now, **deed
     )
     enqueue(session, "deployments:publish", lock="model-server", line_id=version.line_id)
-    enqueue(session, "generation:turn_over", line_id=version.line_id)
+    enqueue(session, "comparisons:turn_over", line_id=version.line_id)
     return deployment
 
 

@@ -108,8 +108,8 @@ def test_an_open_campaign_whose_model_changed_is_drawn_anew(session: Session) ->
     pinned = replace(plan_of(campaign), alias=None, pinned_version_id=version.id)
     assert edit_campaign(session, campaign=campaign, plan=pinned, by_id=None, now=NOW)
     assert queued(session) == [
-        ("generation:turn_over", {"line_id": campaign.line_id}),
-        ("generation:fill_queue", {"campaign_id": campaign.id}),
+        ("comparisons:turn_over", {"line_id": campaign.line_id}),
+        ("comparisons:fill_queue", {"campaign_id": campaign.id}),
     ]
     assert not edit_campaign(session, campaign=campaign, plan=pinned, by_id=None, now=NOW), "nothing changed"
     deed = session.scalars(select(AuditEntry).where(AuditEntry.action == "campaign.edited")).one()

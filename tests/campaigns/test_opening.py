@@ -22,7 +22,7 @@ def test_opening_a_campaign_has_its_queue_filled_once(session: Session) -> None:
     open_campaign(session, campaign=campaign, by_id=None, now=NOW)
     open_campaign(session, campaign=campaign, by_id=None, now=NOW)
     assert (campaign.state, campaign.opened_at) == (CampaignState.OPEN, NOW)
-    assert queued(session) == [("generation:fill_queue", {"campaign_id": campaign.id})]
+    assert queued(session) == [("comparisons:fill_queue", {"campaign_id": campaign.id})]
     assert session.scalars(select(AuditEntry.action)).all() == ["campaign.opened"]
 
 

@@ -61,7 +61,7 @@ def test_a_deployment_ends_the_one_before_and_is_told_to_everyone_concerned(
     assert (before.version.name, before.until) == ("tiny-v0", later)
     assert jobs(session)[-2:] == [
         ("deployments:publish", {"line_id": line.id}),
-        ("generation:turn_over", {"line_id": line.id}),
+        ("comparisons:turn_over", {"line_id": line.id}),
     ]
     deed = session.scalars(select(AuditEntry).order_by(AuditEntry.id.desc()).limit(1)).one()
     assert (deed.action, deed.actor_id) == ("version.deployed", person.id)

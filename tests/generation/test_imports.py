@@ -306,7 +306,7 @@ def test_new_prompts_of_an_open_campaign_have_its_queue_filled(
     session: Session, campaign: Campaign, import_file: ImportFile
 ) -> None:
     import_file(b'"a"\n')
-    assert queued(session) == [("generation:fill_queue", {"campaign_id": campaign.id})]
+    assert queued(session) == [("comparisons:fill_queue", {"campaign_id": campaign.id})]
 
 
 def test_a_missing_file_or_campaign_is_said(

@@ -39,7 +39,7 @@ def test_a_prompt_by_hand_has_the_split_of_its_text_and_fills_the_queue(session:
     prompt = add_prompt(session, campaign=campaign, messages=messages, tags=[" short ", "short"], by_id=by.id, now=NOW)
     assert (prompt.messages, prompt.tags) == (messages, ["short"])
     assert prompt.split is Split(split_of(prompt.text_sha256))
-    assert queued(session) == [("generation:fill_queue", {"campaign_id": campaign.id})]
+    assert queued(session) == [("comparisons:fill_queue", {"campaign_id": campaign.id})]
     deed = session.scalars(select(AuditEntry)).one()
     assert (deed.action, deed.actor_id, deed.subject_id) == ("prompt.added", by.id, str(prompt.id))
 
@@ -71,7 +71,7 @@ def test_a_set_aside_prompt_is_tried_again_with_its_failures_forgotten(session: 
     session.refresh(other)
     assert (other.state, other.failed_draws) == (PromptState.ACTIVE, 0)
     assert try_all_again(session, campaign=campaign, by_id=None, now=NOW) == 0
-    assert queued(session) == [("generation:fill_queue", {"campaign_id": campaign.id})]
+    assert queued(session) == [("comparisons:fill_queue", {"campaign_id": campaign.id})]
 
 
 def test_a_retired_prompt_comes_back_when_restored(session: Session) -> None:

@@ -39,6 +39,8 @@ _PICK = text(
       AND NOT EXISTS (SELECT FROM assignments AS own
                       WHERE own.comparison_id = slots.comparison_id AND own.annotator_id = :annotator_id
                         AND own.state <> 'expired')
+      AND EXISTS (SELECT FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
+                  WHERE comparisons.id = slots.comparison_id AND prompts.state <> 'retired')
     ORDER BY slots.priority DESC, slots.comparison_id, slots.number
     LIMIT 1 FOR UPDATE OF slots SKIP LOCKED
     """

@@ -1,0 +1,39 @@
+"""Background entry points: comparisons made ahead, turned over after a deployment, leases taken back."""
+
+from procrastinate import Blueprint, JobContext, RetryStrategy
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from app.background import workplace
+from app.campaigns.models import Campaign, CampaignState
+from app.comparisons.service import queueing, turning_over
+from app.comparisons.service.leasing import expire_leases
+
+blueprint = Blueprint()
+
+AGAIN = RetryStrategy(max_attempts=5, linear_wait=2, retry_exceptions={OperationalError})
+
+
+@blueprint.task(name="fill_queue", pass_context=True, retry=AGAIN)
+def fill_queue(context: JobContext, *, campaign_id: int) -> None:
+    """Make comparisons ahead of a campaign's annotators."""
+    queueing.fill_queue(workplace(context), campaign_id=campaign_id)
+
+
+@blueprint.task(name="turn_over", pass_context=True, retry=AGAIN)
+def turn_over(context: JobContext, *, line_id: int) -> None:
+    """Let comparisons by a line's former version give way to new ones."""
+    place = workplace(context)
+    with place.session_factory.begin() as session:
+        turning_over.turn_over(session, line_id=line_id, now=place.clock())
+
+
+@blueprint.periodic(cron="* * * * *")
+@blueprint.task(name="tend", pass_context=True, queueing_lock="comparisons:tend", retry=AGAIN)
+def tend(context: JobContext, timestamp: int = 0) -> None:
+    """Every minute: take back leases that ran out, and see that no open campaign's queue was forgotten."""
+    place = workplace(context)
+    with place.session_factory.begin() as session:
+        expire_leases(session, now=place.clock())
+        for campaign_id in session.scalars(select(Campaign.id).where(Campaign.state == CampaignState.OPEN)):
+            queueing.request_fill(session, campaign_id=campaign_id)

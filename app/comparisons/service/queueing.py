@@ -1,0 +1,269 @@
+"""Comparisons made ahead of the annotators, so that nobody waits for a model.
+
+One comparison at a time: choose a prompt, have the model write several samples (no transaction is open
+meanwhile), keep those that differ most, store them. Killed anywhere, the next run goes on from what is
+stored; two runs at once do no more than one, for what is still wanted is looked at again before storing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.background import Workplace
+from app.campaigns.models import Campaign
+from app.campaigns.service.sources import find_writer
+from app.comparisons.models import CampaignQueue, Comparison, ComparisonCompletion, ComparisonState, QueueState, Slot
+from app.deployments.model_server import ModelServerDown, ModelServerRefused, ensure_serving
+from app.deployments.models import ModelVersion
+from app.generation.completions_client import Drawn, PromptRefused, Sampling, VersionForgotten, draw_completions
+from app.generation.distinct import most_distinct
+from app.generation.models import Completion, CompletionSource, Prompt, PromptState
+from app.generation.normalising import text_sha256
+from app.queue import enqueue
+
+TRIES = 3
+"""Draws of one prompt without enough distinct samples after which it is set aside."""
+LONGEST_WAIT = timedelta(seconds=30)
+_MAKING = 0x6D61_6B65
+"""First half of the advisory locks under which one comparison of a campaign is stored at a time."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the next comparison of a campaign is made from, read in one transaction."""
+
+    prompt_id: int
+    messages: list[dict[str, Any]]
+    version_id: int
+    version_name: str
+    sampling: Sampling
+    samples: int
+    count: int
+    """Completions to show, K."""
+
+
+def request_fill(session: Session, *, campaign_id: int, at: datetime | None = None) -> None:
+    """Have the worker look whether this campaign needs comparisons; one waiting request is enough."""
+    enqueue(session, "comparisons:fill_queue", once=f"fill-{campaign_id}", at=at, campaign_id=campaign_id)
+
+
+_IS_LOW = text(
+    """
+    SELECT (SELECT count(*) FROM (
+              SELECT FROM slots WHERE campaign_id = :id AND assignment_id IS NULL AND judgment_id IS NULL
+              LIMIT :enough) AS free) < :enough
+       AND coalesce((SELECT state <> 'run_out' FROM campaign_queues WHERE campaign_id = :id), true)
+    """
+)
+
+
+def refill_if_low(session: Session, *, campaign_id: int, target: int) -> None:
+    """After a judgment: ask for more comparisons once fewer than half of `target` slots are free."""
+    if session.execute(_IS_LOW, {"id": campaign_id, "enough": max(1, target // 2)}).scalar_one():
+        request_fill(session, campaign_id=campaign_id)
+
+
+def fill_queue(place: Workplace, *, campaign_id: int) -> None:
+    """Make comparisons until `queue_target` slots are free or the prompts run out; says on the way how it goes."""
+    target = place.settings.queue_target
+    while True:
+        with place.session_factory.begin() as session:
+            draft = next_draft(session, campaign_id=campaign_id, target=target, now=place.clock())
+        if draft is None:
+            return
+        try:
+            drawn = _draw(place, draft)
+        except (ModelServerDown, ModelServerRefused) as error:
+            with place.session_factory.begin() as session:
+                _stall(session, campaign_id=campaign_id, message=error.message, now=place.clock())
+            return
+        except PromptRefused as error:
+            with place.session_factory.begin() as session:
+                _set_aside(session.get_one(Prompt, draft.prompt_id), reason=f"The model refused it: {error.message}")
+            continue
+        with place.session_factory.begin() as session:
+            store_comparison(session, draft=draft, drawn=drawn, campaign_id=campaign_id, now=place.clock())
+
+
+_FREE = text(
+    """
+    SELECT count(*) FROM (
+      SELECT FROM slots WHERE campaign_id = :id AND assignment_id IS NULL AND judgment_id IS NULL LIMIT :target) AS free
+    """
+)
+# Prompts with the fewest comparisons first; among equals in an order that is mixed, and the same every time.
+_NEXT_PROMPT = text(
+    """
+    SELECT prompts.id, sum(:per_prompt - made.number) OVER () AS to_make
+    FROM prompts CROSS JOIN LATERAL (
+      SELECT count(*) AS number FROM comparisons WHERE prompt_id = prompts.id AND state = 'open') AS made
+    WHERE prompts.campaign_id = :id AND prompts.state = 'active' AND made.number < :per_prompt
+    ORDER BY prompts.failed_draws, made.number, md5(prompts.id::text)
+    LIMIT 1
+    """
+)
+
+
+def next_draft(session: Session, *, campaign_id: int, target: int, now: datetime) -> Draft | None:
+    """What to make next, or None: enough is ready, nothing is left to make, or the campaign hands out nothing."""
+    campaign = session.get_one(Campaign, campaign_id)
+    writer = find_writer(session, campaign)
+    if not campaign.is_open or writer is None:
+        return None
+    if session.execute(_FREE, {"id": campaign_id, "target": target}).scalar_one() >= target:
+        _note(session, campaign_id=campaign_id, state=QueueState.READY, now=now)
+        return None
+    row = session.execute(
+        _NEXT_PROMPT, {"id": campaign_id, "per_prompt": campaign.comparisons_per_prompt}
+    ).one_or_none()
+    if row is None:
+        _note(session, campaign_id=campaign_id, state=QueueState.RUN_OUT, now=now)
+        return None
+    _note(session, campaign_id=campaign_id, state=QueueState.MAKING, to_make=row.to_make, now=now)
+    prompt = session.get_one(Prompt, row.id)
+    return Draft(
+        prompt_id=prompt.id,
+        messages=_with_system_prompt(campaign, prompt),
+        version_id=writer.id,
+        version_name=writer.name,
+        sampling=Sampling(temperature=campaign.temperature, top_p=campaign.top_p, max_tokens=campaign.max_tokens),
+        samples=campaign.samples_drawn,
+        count=campaign.completions_per_comparison,
+    )
+
+
+def _with_system_prompt(campaign: Campaign, prompt: Prompt) -> list[dict[str, Any]]:
+    if not campaign.system_prompt:
+        return prompt.messages
+    return [{"role": "system", "content": campaign.system_prompt}, *prompt.messages]
+
+
+def _draw(place: Workplace, draft: Draft) -> list[Drawn]:
+    """Samples of the draft's version; a model server that has forgotten it is taught it once."""
+
+    def ask() -> list[Drawn]:
+        return draw_completions(
+            place.settings,
+            version_name=draft.version_name,
+            messages=draft.messages,
+            count=draft.samples,
+            sampling=draft.sampling,
+        )
+
+    try:
+        return ask()
+    except VersionForgotten:
+        with place.session_factory() as session:
+            ensure_serving(place.settings, session, session.get_one(ModelVersion, draft.version_id))
+        try:
+            return ask()
+        except VersionForgotten as error:
+            raise ModelServerDown(error.message) from error
+
+
+def store_comparison(
+    session: Session, *, draft: Draft, drawn: list[Drawn], campaign_id: int, now: datetime
+) -> Comparison | None:
+    """Keep the samples that differ most as a comparison with its slots; None where too few differ.
+
+    Also None where another run made this prompt's last comparison meanwhile, or a deployment came between.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock(:making, :id)"), {"making": _MAKING, "id": campaign_id})
+    campaign = session.get_one(Campaign, campaign_id)
+    prompt = session.get_one(Prompt, draft.prompt_id)
+    if prompt.state is not PromptState.ACTIVE or not _still_wanted(session, campaign, draft):
+        return None
+    kept = most_distinct([sample.text for sample in drawn], draft.count)
+    if kept is None:
+        _note_failed_draw(prompt, draft)
+        return None
+    prompt.failed_draws = 0
+    completions = [_completion(draft, drawn[index], now=now) for index in kept]
+    comparison = Comparison(
+        campaign_id=campaign_id,
+        prompt_id=draft.prompt_id,
+        redundancy=campaign.redundancy,
+        model_version_id=draft.version_id,
+        created_at=now,
+    )
+    session.add_all([*completions, comparison])
+    session.flush()
+    _add_members_and_slots(session, comparison, completions)
+    return comparison
+
+
+def _still_wanted(session: Session, campaign: Campaign, draft: Draft) -> bool:
+    writer = find_writer(session, campaign)
+    made = session.scalars(
+        select(Comparison.id).where(Comparison.prompt_id == draft.prompt_id, Comparison.state == ComparisonState.OPEN)
+    ).all()
+    return writer is not None and writer.id == draft.version_id and len(made) < campaign.comparisons_per_prompt
+
+
+def _add_members_and_slots(session: Session, comparison: Comparison, completions: list[Completion]) -> None:
+    session.add_all(
+        ComparisonCompletion(comparison_id=comparison.id, completion_id=completion.id, position=position)
+        for position, completion in enumerate(completions)
+    )
+    session.add_all(
+        Slot(comparison_id=comparison.id, number=number, campaign_id=comparison.campaign_id, priority=0.0)
+        for number in range(1, comparison.redundancy + 1)
+    )
+    session.flush()
+
+
+def _completion(draft: Draft, sample: Drawn, *, now: datetime) -> Completion:
+    return Completion(
+        prompt_id=draft.prompt_id,
+        source=CompletionSource.MODEL,
+        text=sample.text,
+        normalised_sha256=text_sha256(sample.text),
+        model_version_id=draft.version_id,
+        temperature=draft.sampling.temperature,
+        top_p=draft.sampling.top_p,
+        max_tokens=draft.sampling.max_tokens,
+        seed=sample.seed,
+        finish_reason=sample.finish_reason,
+        completion_tokens=sample.completion_tokens,
+        latency_ms=sample.latency_ms,
+        chat_template_sha256=sample.chat_template_sha256,
+        tokenizer_sha256=sample.tokenizer_sha256,
+        token_ids=sample.token_ids,
+        created_at=now,
+    )
+
+
+def _note_failed_draw(prompt: Prompt, draft: Draft) -> None:
+    prompt.failed_draws += 1
+    if prompt.failed_draws >= TRIES:
+        _set_aside(
+            prompt,
+            reason=f"{TRIES} draws of {draft.samples} samples each gave fewer than {draft.count} that differ. "
+            "Raise the temperature, draw more samples, or retire it.",
+        )
+
+
+def _set_aside(prompt: Prompt, *, reason: str) -> None:
+    prompt.state = PromptState.SET_ASIDE
+    prompt.state_reason = reason[:2000]
+
+
+# --- How it is coming along
+
+
+def _note(session: Session, *, campaign_id: int, state: QueueState, now: datetime, to_make: int = 0) -> None:
+    row = {"state": state, "message": "", "failures": 0, "to_make": to_make, "updated_at": now}
+    statement = insert(CampaignQueue).values(campaign_id=campaign_id, **row)
+    session.execute(statement.on_conflict_do_update(index_elements=["campaign_id"], set_=row))
+
+
+def _stall(session: Session, *, campaign_id: int, message: str, now: datetime) -> None:
+    """Say why nothing is made, and try again after a wait that doubles, up to LONGEST_WAIT."""
+    queue = session.get_one(CampaignQueue, campaign_id)
+    queue.state, queue.message, queue.updated_at = QueueState.STALLED, message, now
+    queue.failures += 1
+    request_fill(session, campaign_id=campaign_id, at=now + min(LONGEST_WAIT, timedelta(seconds=2**queue.failures)))
