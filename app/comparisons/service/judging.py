@@ -42,6 +42,10 @@ class Recorded:
 _REPLAYED = text("SELECT id, surplus FROM judgments WHERE annotator_id = :annotator_id AND key = :key")
 _LAST_REVISION = text("SELECT coalesce(max(revision), 0) FROM judgments WHERE assignment_id = :assignment_id")
 
+# Verdicts on one comparison go one after the other. Were they to queue for its slots instead, each would keep
+# those that it waited for and found filled, and two could wait for each other.
+_HOLD_COMPARISON = text("SELECT FROM comparisons WHERE id = :id FOR NO KEY UPDATE")
+
 # The slot that the verdict takes: its own, be it filled by an earlier revision; else a free one; else one that is
 # only leased, for a verdict in hand is worth more than one that may never come. With all filled it is surplus.
 _RECORD = text(
@@ -49,7 +53,7 @@ _RECORD = text(
     WITH place AS (
       SELECT comparison_id, number FROM slots
       WHERE comparison_id = :comparison_id AND (judgment_id IS NULL OR assignment_id = :assignment_id)
-      ORDER BY assignment_id = :assignment_id DESC NULLS LAST, assignment_id IS NULL DESC, number
+      ORDER BY assignment_id IS NOT DISTINCT FROM :assignment_id DESC, assignment_id IS NULL DESC, number
       LIMIT 1 FOR UPDATE
     ), verdict AS (
       INSERT INTO judgments (comparison_id, assignment_id, revision, annotator_id, campaign_revision_id, ranking,
@@ -82,6 +86,7 @@ def record_judgment(
         return Recorded(replayed.id, replayed.surplus, replayed=True)
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
     ranking = checked_ranking(verdict, question=question, shown_order=assignment.shown_order)
+    session.execute(_HOLD_COMPARISON, {"id": assignment.comparison_id})
     row = session.execute(
         _RECORD,
         {
