@@ -9,6 +9,7 @@ from app.accounts.views import router as accounts
 from app.campaigns.service import take_up_invited_enrolments
 from app.campaigns.views import router as campaigns
 from app.clock import Clock, utc_now
+from app.comparisons.views import router as comparisons
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.datasets.views import router as datasets
 from app.errors import add_error_pages
@@ -39,21 +40,7 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     app.add_middleware(SecurityHeaders, settings=settings, visitor_cookie=VISITOR_COOKIE)
     for router in routers():
         app.include_router(router)
-    _fill_gaps(app)
     return app
-
-
-def _fill_gaps(app: FastAPI) -> None:  # TEMPORARY, the lead removes it: lets pages render while others are being built
-    from starlette.routing import NoMatchFound
-
-    from app.accounts.access import anyone
-
-    for name in ("home", "campaigns:index", "datasets:index", "training:index", "deployments:index",
-                 "accounts:people", "accounts:settings", "accounts:sign_out", "accounts:sign_in"):  # fmt: skip
-        try:
-            app.url_path_for(name)
-        except NoMatchFound:
-            app.add_api_route(f"/_soon/{name}", lambda: None, name=name, dependencies=[Depends(anyone)])
 
 
 def from_environment() -> FastAPI:
@@ -66,4 +53,4 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return [health, accounts, campaigns, prompts, datasets, training]
+    return [health, accounts, campaigns, prompts, comparisons, datasets, training]

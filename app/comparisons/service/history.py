@@ -1,0 +1,86 @@
+"""What a person judged and skipped themselves, as it was shown to them, newest first."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.comparisons.ranking import Groups, to_positions
+from app.comparisons.service.presenting import ShownMessage, shown_messages
+
+PER_PAGE = 20
+
+
+@dataclass(frozen=True)
+class PastVerdict:
+    """One comparison of a person's history. `best` holds the shown positions preferred to the others, if any are."""
+
+    assignment_id: uuid.UUID
+    messages: list[ShownMessage]
+    completions: list[str]
+    skipped: bool
+    all_bad: bool
+    best: list[int]
+    decided_at: datetime
+    undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether none was preferred, for all are equally good."""
+        return not (self.skipped or self.all_bad or self.best)
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """A page of a person's history, from 1; `has_more` says that older ones follow."""
+
+    number: int
+    verdicts: list[PastVerdict]
+    has_more: bool
+
+
+_HISTORY = text(
+    """
+    SELECT assignments.id, assignments.state, assignments.shown_order, assignments.closed_at, prompts.messages,
+           last.ranking, coalesce(last.all_bad, false) AS all_bad,
+           (SELECT array_agg(completions.text ORDER BY places.place)
+            FROM unnest(assignments.shown_order) WITH ORDINALITY AS places(id, place)
+            JOIN completions ON completions.id = places.id) AS completions
+    FROM assignments
+    JOIN comparisons ON comparisons.id = assignments.comparison_id
+    JOIN prompts ON prompts.id = comparisons.prompt_id
+    LEFT JOIN LATERAL (SELECT ranking, all_bad FROM judgments WHERE judgments.assignment_id = assignments.id
+                       ORDER BY revision DESC LIMIT 1) AS last ON assignments.state = 'judged'
+    WHERE assignments.annotator_id = :annotator_id AND assignments.campaign_id = :campaign_id
+      AND assignments.state IN ('judged', 'skipped')
+    ORDER BY assignments.closed_at DESC, assignments.leased_at DESC, assignments.id
+    LIMIT :limit OFFSET :offset
+    """
+)
+
+
+def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page: int) -> HistoryPage:
+    """A page of what a person decided in a campaign; `page` counts from 1."""
+    number = min(max(page, 1), 1_000_000)
+    person = {"campaign_id": campaign_id, "annotator_id": annotator_id}
+    rows = session.execute(_HISTORY, {**person, "limit": PER_PAGE + 1, "offset": (number - 1) * PER_PAGE}).all()
+    verdicts = [
+        PastVerdict(
+            assignment_id=row.id,
+            messages=shown_messages(row.messages),
+            completions=list(row.completions),
+            skipped=row.state == "skipped",
+            all_bad=row.all_bad,
+            best=_preferred(row.ranking, row.shown_order),
+            decided_at=row.closed_at,
+        )
+        for row in rows[:PER_PAGE]
+    ]
+    return HistoryPage(number, verdicts, has_more=len(rows) > PER_PAGE)
+
+
+def _preferred(ranking: Groups | None, shown_order: list[int]) -> list[int]:
+    """Shown positions of the best group, where there is a worse one."""
+    return to_positions(ranking, shown_order)[0] if ranking is not None and len(ranking) > 1 else []

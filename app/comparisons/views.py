@@ -1,0 +1,192 @@
+"""The pages of annotators: where they judge, the judging panel, what they decided, and taking it back."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from app.accounts.access import CurrentPerson
+from app.accounts.models import Role
+from app.campaigns.access import JudgedCampaign
+from app.campaigns.models import Campaign
+from app.campaigns.service import list_campaigns, progress_by_person
+from app.clock import Now
+from app.comparisons.access import OwnAssignment
+from app.comparisons.models import AssignmentState
+from app.comparisons.schemas import JudgmentForm, RetractionForm, SkipForm
+from app.comparisons.service import judging, leasing
+from app.comparisons.service.desk import HeldAssignment, hold_desk
+from app.comparisons.service.history import past_verdicts
+from app.comparisons.service.presenting import present_desk
+from app.comparisons.service.queueing import refill_if_low
+from app.database import DbSession
+from app.errors import Conflict
+from app.forms import Submission, submitted
+from app.settings import Settings
+from app.templating import is_htmx, render
+
+router = APIRouter()
+
+
+@router.get("/", name="home")
+def home(request: Request, person: CurrentPerson, session: DbSession) -> Response:
+    """The campaigns in which a person judges; who has nothing but one of them goes straight there."""
+    listed = list_campaigns(session, person=person)
+    judged = [item for item in listed if item.judges]
+    if person.role is Role.ANNOTATOR and len(judged) == 1:
+        return _to_judging(request, judged[0].campaign.id)
+    own = {item.campaign.id: progress_by_person(session, item.campaign.id).get(person.id) for item in judged}
+    return render(request, "comparisons/home.html", judged=judged, own=own, has_others=len(judged) < len(listed))
+
+
+@router.get("/campaigns/{campaign_id}/judge", name="comparisons:judge")
+def judge(request: Request, campaign: JudgedCampaign, person: CurrentPerson, session: DbSession, now: Now) -> Response:
+    """The comparison at this person's desk, or the next one."""
+    hold_desk(session, annotator_id=person.id)
+    template = "comparisons/_judging_panel.html" if is_htmx(request) else "comparisons/judge.html"
+    return _desk(request, session, campaign=campaign, annotator_id=person.id, now=now, template=template)
+
+
+@router.post("/assignments/{assignment_id}/judgment", name="comparisons:record")
+def record(
+    *,
+    request: Request,
+    assignment: OwnAssignment,
+    session: DbSession,
+    now: Now,
+    form: Annotated[Submission[JudgmentForm], submitted(JudgmentForm)],
+) -> Response:
+    """Record a verdict and answer with the next comparison."""
+    given = form.checked()
+    judging.record_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
+    return _next(request, session, assignment=assignment, now=now, said="recorded")
+
+
+@router.post("/assignments/{assignment_id}/skip", name="comparisons:skip")
+def skip(
+    *,
+    request: Request,
+    assignment: OwnAssignment,
+    session: DbSession,
+    now: Now,
+    form: Annotated[Submission[SkipForm], submitted(SkipForm)],
+) -> Response:
+    """Pass on a comparison and answer with the next one."""
+    judging.skip(session, assignment=assignment, reason=form.checked().reason, now=now)
+    return _next(request, session, assignment=assignment, now=now, said="skipped")
+
+
+@router.post("/assignments/{assignment_id}/retraction", name="comparisons:retract")
+def retract(
+    *,
+    request: Request,
+    assignment: OwnAssignment,
+    session: DbSession,
+    now: Now,
+    form: Annotated[Submission[RetractionForm], submitted(RetractionForm)],
+) -> Response:
+    """Undo: put a judged or skipped comparison back at the desk."""
+    key = form.checked().key
+    _require_still_judging(assignment)
+    judging.retract(session, assignment=assignment, key=key, lasts=_lease_lasts(request), now=now)
+    return _answer(request, session, assignment=assignment, now=now, said="undone")
+
+
+@router.post("/assignments/{assignment_id}/renewal", name="comparisons:renew", status_code=204)
+def renew(request: Request, assignment: OwnAssignment, session: DbSession, now: Now) -> Response:
+    """A sign of life: the comparison stays reserved for this person."""
+    if assignment.still_judges:
+        leasing.renew(session, assignment=assignment, lasts=_lease_lasts(request), now=now)
+    return Response(status_code=204)
+
+
+@router.get("/campaigns/{campaign_id}/judgments", name="comparisons:history")
+def history(
+    request: Request, campaign: JudgedCampaign, person: CurrentPerson, session: DbSession, page: int = 1
+) -> Response:
+    """What this person decided in the campaign, newest first."""
+    past = past_verdicts(session, campaign_id=campaign.id, annotator_id=person.id, page=page)
+    return render(request, "comparisons/history.html", campaign=campaign, past=past)
+
+
+def _next(request: Request, session: Session, *, assignment: HeldAssignment, now: datetime, said: str) -> Response:
+    """Answer what closed an assignment, and see that the queue does not run dry."""
+    refill_if_low(session, campaign_id=assignment.campaign_id, target=_settings(request).queue_target)
+    none_open = assignment.state is AssignmentState.OPEN
+    return _answer(request, session, assignment=assignment, now=now, said=said, none_open=none_open)
+
+
+def _answer(
+    request: Request,
+    session: Session,
+    *,
+    assignment: HeldAssignment,
+    now: datetime,
+    said: str,
+    none_open: bool = False,
+) -> Response:
+    """The panel with what is at the desk now; a plain form is sent back to the judging page."""
+    if not assignment.still_judges:
+        return _away(request)
+    if not is_htmx(request):
+        return _to_judging(request, assignment.campaign_id)
+    return _desk(
+        request,
+        session,
+        campaign=session.get_one(Campaign, assignment.campaign_id),
+        annotator_id=assignment.annotator_id,
+        now=now,
+        template="comparisons/_judging_panel.html",
+        said=said,
+        none_open=none_open,
+    )
+
+
+def _desk(
+    request: Request,
+    session: Session,
+    *,
+    campaign: Campaign,
+    annotator_id: int,
+    now: datetime,
+    template: str,
+    said: str = "",
+    none_open: bool = False,
+) -> Response:
+    """Render a person's desk, with a comparison leased to it where there is one; their desk must be held."""
+    lease = None
+    if campaign.is_open:
+        lasts = _lease_lasts(request)
+        lease = leasing.lease_next(
+            session, campaign_id=campaign.id, annotator_id=annotator_id, lasts=lasts, now=now, none_open=none_open
+        )
+        if lease is None:
+            refill_if_low(session, campaign_id=campaign.id, target=_settings(request).queue_target)
+    desk = present_desk(session, campaign=campaign, annotator_id=annotator_id, lease=lease, now=now)
+    return render(request, template, desk=desk, said=said)
+
+
+def _require_still_judging(assignment: HeldAssignment) -> None:
+    if not assignment.still_judges:
+        raise Conflict("You no longer judge in this campaign, so what was decided stays as it is.")
+
+
+def _away(request: Request) -> Response:
+    """To the start page, for who no longer judges here; what they sent has been recorded all the same."""
+    home = str(request.app.url_path_for("home"))
+    return Response(headers={"HX-Redirect": home}) if is_htmx(request) else RedirectResponse(home, status_code=303)
+
+
+def _to_judging(request: Request, campaign_id: int) -> Response:
+    return RedirectResponse(request.app.url_path_for("comparisons:judge", campaign_id=campaign_id), status_code=303)
+
+
+def _lease_lasts(request: Request) -> timedelta:
+    return timedelta(seconds=_settings(request).lease_seconds)
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
