@@ -13,15 +13,18 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.campaigns.models import Campaign
 from app.comparisons.models import AssignmentState
 from app.comparisons.service.desk import HeldAssignment, hold_assignment, hold_desk
 from app.comparisons.service.judging import Recorded, Verdict, record_judgment, retract, skip
 from app.comparisons.service.leasing import Lease, expire_leases, lease_next, renew
+from app.comparisons.service.turning_over import turn_over
 from app.database import make_engine
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.comparisons import make_comparison
+from tests.factories.deployments import deploy, make_version
 from tests.factories.generation import make_prompt
 
 PEOPLE = 32
@@ -295,3 +298,16 @@ def test_a_crowd_of_late_verdicts_on_one_comparison_fills_its_slots_and_never_lo
     with ThreadPoolExecutor(PEOPLE) as pool:
         list(pool.map(judge_all, office.people))
     assert office.happened == {"verdict on expired": CROWDED * PEOPLE, "surplus": CROWDED * (PEOPLE - 3)}
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("redundancy", [1])
+def test_turning_over_leaves_a_comparison_on_which_a_verdict_is_under_way_and_waits_for_none(office: Office) -> None:
+    with office.sessions.begin() as session:
+        line = session.get_one(Campaign, office.campaign_id).line
+        assert line is not None
+        deploy(session, make_version(session, line))
+    with office.sessions.begin() as verdict, office.sessions.begin() as session:
+        verdict.execute(text("SELECT FROM comparisons WHERE id = 7 FOR NO KEY UPDATE"))
+        session.execute(text("SET LOCAL lock_timeout = '2s'"))
+        assert turn_over(session, line_id=line.id, now=NOW) == COMPARISONS - 1

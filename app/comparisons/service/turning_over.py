@@ -11,7 +11,8 @@ from app.comparisons.models import Comparison, ComparisonState
 from app.comparisons.service.queueing import request_fill
 from app.generation.models import Prompt, PromptState
 
-# A comparison goes only when all its slots are free and locked by us: nobody can be leasing it at this moment.
+# A comparison goes only when it and all its slots, still free, are locked by us: nobody can be leasing it at this
+# moment, and no late verdict on it is under way. What others hold is left, and nothing is waited for.
 _DROPPABLE = text(
     """
     WITH held AS (
@@ -19,6 +20,7 @@ _DROPPABLE = text(
       WHERE slots.campaign_id = :campaign_id AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL
         AND comparisons.state = 'open' AND comparisons.kind = 'ordinary'
         AND comparisons.model_version_id <> :version_id
+      FOR NO KEY UPDATE OF comparisons SKIP LOCKED
       FOR UPDATE OF slots SKIP LOCKED
     )
     SELECT held.comparison_id FROM held
