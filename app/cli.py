@@ -1,18 +1,23 @@
 """The `palate` command: starts the parts, and does from a terminal what the pages do."""
 
+import errno
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from psycopg.errors import DiskFull
+from pydantic import ValidationError
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
 from app.commands import comparisons, prompts, runs, snapshots, users
 from app.commands.surroundings import opened_database
-from app.errors import DomainError
+from app.errors import DomainError, Unavailable
 from app.settings import Settings, load_settings, with_secrets
+from app.stack.ports import refuse_taken_port
 from app.stack.up import run_stack
 from app.starter import prepare
 
@@ -57,6 +62,7 @@ def web(
     import uvicorn
 
     settings = load_settings()
+    refuse_taken_port(host or settings.host, port or settings.port)
     with opened_database(settings) as settings:
         assert settings.database_url is not None
         os.environ["DATABASE_URL"] = settings.database_url
@@ -84,6 +90,8 @@ def worker(concurrency: Annotated[int, typer.Option(help="Jobs at a time.")] = 6
 @cli.command("model-server", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def model_server(context: typer.Context) -> None:
     """Serve the models (OpenAI-compatible). Further options go to `python -m trainer serve`."""
+    if find_spec("torch") is None:
+        raise Unavailable("Serving models needs the trainer's packages. Install them: `pip install 'palate[trainer]'`.")
     settings = load_settings()
     assert settings.model_server_token is not None
     address = settings.model_server_url.removeprefix("http://").rstrip("/")
@@ -102,20 +110,45 @@ def migrate() -> None:
 
 
 def main() -> None:
-    """Entry point: a refusal of the domain is one clear sentence, not a traceback."""
+    """Entry point: whatever is refused or out of order is said in a sentence or two, not in a traceback."""
     try:
         cli()
-    except DomainError as error:
-        Console(stderr=True).print(f"[bold red]{error.title}.[/] {error.message}", soft_wrap=True, highlight=False)
+    except (DomainError, OperationalError, OSError, ValidationError) as error:
+        said = in_words(error)
+        if said is None:
+            raise
+        Console(stderr=True).print(said, soft_wrap=True, highlight=False, markup=False)
         sys.exit(1)
-    except OperationalError as error:
-        Console(stderr=True).print(
-            f"[bold red]The database does not answer.[/] {error.orig}\nCheck DATABASE_URL, or unset it to use the "
-            "embedded PostgreSQL.",
-            soft_wrap=True,
-            highlight=False,
-        )
-        sys.exit(1)
+
+
+def in_words(error: DomainError | OperationalError | OSError | ValidationError) -> str | None:
+    """What went wrong and what to do about it; None for a fault that only a traceback explains."""
+    if isinstance(error, DomainError):
+        return f"{error.title}. {error.message}"
+    if isinstance(error, ValidationError):
+        return _unreadable_settings(error) if error.title == Settings.__name__ else None
+    if isinstance(error, OperationalError):
+        return _database_trouble(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        place = error.filename or "the data folder"
+        return f"The disk is full: {place} could not be written. Free some space, then run the command again."
+    if error.errno in {errno.EACCES, errno.EROFS}:
+        return f"Not allowed: {error.filename} ({error.strerror}). Change its permissions, or set PALATE_DATA_DIR."
+    return None
+
+
+def _unreadable_settings(error: ValidationError) -> str:
+    wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+    return f"The settings cannot be used. {wrong}. Correct the PALATE_… variables of the environment or the options."
+
+
+def _database_trouble(error: OperationalError) -> str:
+    if isinstance(error.orig, DiskFull):
+        return f"The database's disk is full. {error.orig}\nFree some space, then run the command again."
+    return (
+        f"The database does not answer. {error.orig}\n"
+        "Check DATABASE_URL and that PostgreSQL runs there, or unset it to use the embedded PostgreSQL."
+    )
 
 
 if __name__ == "__main__":
