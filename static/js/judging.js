@@ -11,6 +11,7 @@ const panel = () => document.getElementById("judging-panel");
 const isOurs = (element) => element instanceof HTMLFormElement && panel()?.contains(element);
 
 let underWay = null; // the form whose answer is awaited
+let shown = identity(panel());
 let activeMs = 0;
 let lastSignAt = performance.now();
 let lastTickAt = lastSignAt;
@@ -48,6 +49,7 @@ document.addEventListener("submit", (event) => {
   underWay = event.target;
   panel().setAttribute("aria-busy", "true");
   event.submitter?.classList.add("is-pressed");
+  measure();
   const measured = event.target.elements.namedItem("active_ms");
   if (measured) measured.value = String(Math.round(activeMs));
 }, true);
@@ -64,16 +66,33 @@ document.addEventListener("htmx:error", () => {
   answered();
 });
 
+// An answer of some proxy on the way, in place of ours, must not wipe out what is on the screen.
+document.addEventListener("htmx:before:swap", (event) => {
+  const { response, hx } = event.detail.ctx;
+  if (!response || response.status < 400 || hx?.retarget) return;
+  event.preventDefault();
+  if (underWay) unsent.hidden = false;
+});
+
 document.addEventListener("htmx:after:swap", () => {
   const current = panel();
-  if (!current || current.dataset.seen) return; // only a notice was shown
-  current.dataset.seen = "true";
+  if (!current || identity(current) === shown) { // only a notice was shown, or there is still nothing
+    document.querySelector("#notice:not(:empty)")?.scrollIntoView({ block: "nearest" });
+    return;
+  }
+  shown = identity(current);
   answered();
   unsent.hidden = true;
-  document.getElementById("notice")?.replaceChildren();
-  document.getElementById("notice")?.classList.remove("notice", "error");
+  const notice = document.getElementById("notice");
+  notice.replaceChildren();
+  notice.removeAttribute("class");
   welcome(current);
 });
+
+// What the panel shows: a key is drawn afresh each time, so that no two comparisons look alike.
+function identity(current) {
+  return `${current.dataset.said} ${current.querySelector(".verdicts [name=key]")?.value ?? ""}`;
+}
 
 function welcome(current) {
   activeMs = 0;
@@ -92,12 +111,16 @@ for (const sign of ["keydown", "pointerdown", "pointermove", "scroll", "wheel", 
   document.addEventListener(sign, () => { lastSignAt = performance.now(); }, { passive: true, capture: true });
 }
 
-setInterval(() => {
+function measure() {
   const now = performance.now();
   const isActive = document.visibilityState === "visible" && now - lastSignAt < IDLE_AFTER_MS;
   if (isActive) activeMs += Math.min(now - lastTickAt, 4 * TICK_MS); // a sleeping computer is not active
   lastTickAt = now;
-  if (now - renewedAt > RENEW_EVERY_MS && now - lastSignAt < RENEW_EVERY_MS) renew(now);
+}
+
+setInterval(() => {
+  measure();
+  if (lastTickAt - renewedAt > RENEW_EVERY_MS && lastTickAt - lastSignAt < RENEW_EVERY_MS) renew(lastTickAt);
 }, TICK_MS);
 
 function renew(now) {
@@ -108,4 +131,3 @@ function renew(now) {
   fetch(url, { method: "POST", headers }).catch(() => {}); // the next one will do
 }
 
-if (panel()) panel().dataset.seen = "true";

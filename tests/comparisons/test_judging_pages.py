@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.accounts.models import Role, User
-from app.campaigns.models import Access, Campaign, CampaignState
+from app.campaigns.models import Access, Campaign, CampaignState, Enrolment
 from app.comparisons.models import Assignment, AssignmentState, CampaignQueue, Judgment, JudgmentState, QueueState
 from tests.conftest import NOW, SignedIn, StoppedClock
 from tests.factories.accounts import make_user
@@ -394,6 +394,20 @@ def test_the_start_page_lists_where_one_judges_or_says_what_to_do(
     assert "Second one" in browser.get("/").text
     assert f'href="/campaigns/{campaign.id}"' in signed_in(manager).get("/").text
     assert "nothing for you to judge yet" in signed_in(newcomer).get("/").text
+
+
+def test_the_verdict_of_somebody_no_longer_enrolled_is_kept_and_they_go_home(
+    session: Session, campaign: Campaign, annotator: User, browser: TestClient
+) -> None:
+    make_comparison(session, campaign)
+    session.commit()
+    page = opened(browser, campaign)
+    session.delete(session.get_one(Enrolment, (campaign.id, annotator.id)))
+    session.commit()
+    sent = {"ranking": "1>2", "key": page.key()}
+    assert browser.post(page.address("judgment"), data=sent, headers=HTMX).headers["HX-Redirect"] == "/"
+    assert browser.post(page.address("judgment"), data=sent).headers["location"] == "/"
+    assert len(session.scalars(select(Judgment)).all()) == 1
 
 
 def test_nobody_judges_where_they_are_not_enrolled(session: Session, campaign: Campaign, signed_in: SignedIn) -> None:
