@@ -109,11 +109,15 @@ def migrate() -> None:
         console.print("The database is at the newest revision.")
 
 
+Trouble = (DomainError, OperationalError, OSError, ValidationError)
+FILE_TROUBLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+
 def main() -> None:
     """Entry point: whatever is refused or out of order is said in a sentence or two, not in a traceback."""
     try:
         cli()
-    except (DomainError, OperationalError, OSError, ValidationError) as error:
+    except Trouble as error:
         said = in_words(error)
         if said is None:
             raise
@@ -121,7 +125,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def in_words(error: DomainError | OperationalError | OSError | ValidationError) -> str | None:
+def in_words(error: BaseException) -> str | None:
     """What went wrong and what to do about it; None for a fault that only a traceback explains."""
     if isinstance(error, DomainError):
         return f"{error.title}. {error.message}"
@@ -129,11 +133,18 @@ def in_words(error: DomainError | OperationalError | OSError | ValidationError) 
         return _unreadable_settings(error) if error.title == Settings.__name__ else None
     if isinstance(error, OperationalError):
         return _database_trouble(error)
+    return _file_trouble(error) if isinstance(error, OSError) else None
+
+
+def _file_trouble(error: OSError) -> str | None:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         place = error.filename or "the data folder"
         return f"The disk is full: {place} could not be written. Free some space, then run the command again."
-    if error.errno in {errno.EACCES, errno.EROFS}:
-        return f"Not allowed: {error.filename} ({error.strerror}). Change its permissions, or set PALATE_DATA_DIR."
+    if error.errno in FILE_TROUBLE and error.filename:
+        return (
+            f"{error.filename} cannot be used: {error.strerror}. Check the path and its permissions. The data folder "
+            "is another one if you set PALATE_DATA_DIR."
+        )
     return None
 
 

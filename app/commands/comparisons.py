@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import utc_now
 from app.commands.imports import CampaignOption, print_outcome, require_file, with_stored_hint
-from app.commands.surroundings import command_database, console, named_campaign, progress_bar, share_bar
+from app.commands.surroundings import command_database, console, counted, named_campaign, progress_bar, share_bar
 from app.comparisons.models import Comparison, ComparisonKind, ComparisonState
 from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.service.comparison_import import Counts
@@ -39,7 +39,7 @@ def import_comparisons(
             task = bar.add_task(f"Importing {escape(file.name)}", total=1.0)
 
             def show(counts: Counts) -> None:
-                said = f"{counts['added']:,} comparisons added"
+                said = f"{counted(counts['added'], 'comparison')} added"
                 bar.update(task, completed=counts["share_read"], description=said)
 
             try:
@@ -47,8 +47,10 @@ def import_comparisons(
             except Invalid as error:
                 raise with_stored_hint(error, campaign=target.name) from error
     judgments, prompts = (int(record.counts.get(name, 0)) for name in ("judgments", "prompts"))
-    print_outcome(record, noun="comparisons")
-    console.print(f"With them came {judgments:,} judgments and {prompts:,} new prompts.", highlight=False)
+    print_outcome(record, noun="comparison")
+    console.print(
+        f"With them came {counted(judgments, 'judgment')} and {counted(prompts, 'new prompt')}.", highlight=False
+    )
 
 
 @cli.command("export")
@@ -73,7 +75,9 @@ def export_comparisons(
             with_rationales=rationales,
         )
         count = _write(lines, out, total=_exported(session, target.id))
-    console.print(f"{count:,} comparisons of {escape(target.name)} written to {escape(str(out))}.", soft_wrap=True)
+    console.print(
+        f"{counted(count, 'comparison')} of {escape(target.name)} written to {escape(str(out))}.", soft_wrap=True
+    )
 
 
 def _exported(session: Session, campaign_id: int) -> int:

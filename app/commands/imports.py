@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.surroundings import console
+from app.commands.surroundings import console, counted
 from app.errors import DomainError, NotFound
 from app.generation.models import Import
 
@@ -34,7 +34,8 @@ def print_outcome(record: Import, *, noun: str) -> None:
     """Print the counts of a finished import, and the first lines that it passed over with their reasons."""
     counts = record.counts
     added, duplicates, rejected = (int(counts.get(name, 0)) for name in ("added", "duplicates", "rejected"))
-    console.print(f"{added:,} {noun} added, {duplicates:,} duplicates, {rejected:,} lines rejected.", highlight=False)
+    said = f"{counted(added, noun)} added, {counted(duplicates, 'duplicate')}, {counted(rejected, 'line')} rejected."
+    console.print(said, highlight=False)
     if not record.rejections:
         return
     table = Table("Line", "Reason", "Begins with", title="Rejected lines", title_justify="left")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from app.clock import utc_now
 from app.commands.imports import CampaignOption, print_outcome, require_file, with_stored_hint
-from app.commands.surroundings import command_database, console, named_campaign, share_bar
+from app.commands.surroundings import command_database, console, counted, named_campaign, share_bar
 from app.errors import Invalid
 from app.generation.models import PromptState
 from app.generation.service.imports import ImportProgress
@@ -35,13 +35,13 @@ def import_prompts(
             task = bar.add_task(f"Importing {escape(file.name)}", total=1.0)
 
             def show(so_far: ImportProgress) -> None:
-                bar.update(task, completed=so_far.share_read, description=f"{so_far.added:,} prompts added")
+                bar.update(task, completed=so_far.share_read, description=f"{counted(so_far.added, 'prompt')} added")
 
             try:
                 record = take_in(sessions, campaign_id=target.id, path=file, by_id=None, clock=utc_now, progress=show)
             except Invalid as error:
                 raise with_stored_hint(error, campaign=target.name) from error
-    print_outcome(record, noun="prompts")
+    print_outcome(record, noun="prompt")
 
 
 @cli.command("list")

@@ -10,7 +10,7 @@ from app.clock import utc_now
 from app.commands.surroundings import command_database, console, named_campaign, named_line, progress_bar
 from app.datasets.models import Snapshot
 from app.datasets.service.counting import judgment_counts
-from app.datasets.service.freezing import freeze_snapshot
+from app.datasets.service.freezing import COUNTS, freeze_snapshot
 from app.datasets.service.snapshots import request_snapshot
 from app.errors import Invalid
 from trainer.contract import SnapshotPolicy
@@ -63,7 +63,7 @@ def snapshot(
 def _print(frozen: Snapshot) -> None:
     console.print(f"Snapshot {frozen.id}, {escape(frozen.name)}: {escape(frozen.path or '')}", soft_wrap=True)
     table = Table("Counted", "", show_header=False)
-    for name, count in (frozen.counts or {}).items():
-        table.add_row(name.replace("_", " "), f"{count:,}")
+    for name in COUNTS:
+        table.add_row(name.replace("_", " "), f"{(frozen.counts or {}).get(name, 0):,}")
     console.print(table)
     console.print(f"SHA-256 of the rows: {frozen.rows_sha256}", soft_wrap=True, highlight=False)

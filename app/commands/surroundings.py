@@ -1,7 +1,7 @@
 """What every command stands on: a reachable database, a transaction, progress on the terminal."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -30,10 +30,12 @@ console = Console()
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Settings]:
     """The settings with the address of a running database, embedded or set, at the newest revision."""
-    with running_database(settings) as database_url:
-        engine = make_engine(database_url)
-        migrate(engine)
-        engine.dispose()
+    with ExitStack() as stack:
+        with console.status("Opening the database …") if console.is_terminal else nullcontext():
+            database_url = stack.enter_context(running_database(settings))
+            engine = make_engine(database_url)
+            migrate(engine)
+            engine.dispose()
         yield settings.model_copy(update={"database_url": database_url})
 
 
@@ -59,6 +61,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -72,7 +75,13 @@ def share_bar() -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in words: `1 prompt`, `1,200 prompts`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def named_campaign(session: Session, name: str) -> Campaign:

@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.errors import Unavailable
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.database import driver_url
+from app.errors import Invalid, Unavailable
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,14 +28,28 @@ DATABASE = "postgres"
 def running_database(settings: Settings) -> Iterator[str]:
     """The address of a running database: the one that is set, or the embedded one, started if need be.
 
-    Raises Unavailable, with what to do, where the embedded server does not start.
+    Raises Unavailable, with what to do, where the embedded server does not start, and Invalid where the address
+    that is set names another kind of database.
     """
     if settings.database_url is not None:
+        _refuse_other_databases(settings.database_url)
         yield settings.database_url
         return
     server = start_embedded(settings.data_dir / "postgres")
     with server:
         yield server.get_uri(database=DATABASE)
+
+
+def _refuse_other_databases(address: str) -> None:
+    try:
+        is_postgresql = make_url(driver_url(address)).drivername == "postgresql+psycopg"
+    except (ArgumentError, ValueError):
+        is_postgresql = False
+    if not is_postgresql:
+        raise Invalid(
+            "DATABASE_URL is not the address of a PostgreSQL, which looks like this: "
+            "postgresql://user:password@host:5432/database. Correct it, or unset it to use the embedded PostgreSQL."
+        )
 
 
 def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> "PostgresServer":

@@ -67,7 +67,8 @@ def refusal(*arguments: str | Path) -> str:
     """What a command that must fail says."""
     result = palate(*arguments)
     assert result.exit_code == 1
-    said = cli.in_words(result.exception)  # type: ignore[arg-type]
+    assert isinstance(result.exception, cli.Trouble), result.exception
+    said = cli.in_words(result.exception)
     assert said is not None, result.exception
     return said
 
@@ -136,7 +137,7 @@ def test_prompts_are_imported_and_a_bad_line_is_named(campaign: str, tmp_path: P
         tmp_path / "prompts.jsonl", [{"prompt": "Why?"}, "{oops", {"prompt": "How?"}, {"prompt": "Why?"}]
     )
     said = done("prompts", "import", file, "--campaign", campaign)
-    assert "2 prompts added, 1 duplicates, 1 lines rejected" in said
+    assert "2 prompts added, 1 duplicate, 1 line rejected" in said
     assert re.search(r"2 .*JSON.*\{oops", said), said
     assert "Why?" in done("prompts", "list", "--campaign", campaign)
     assert "0 prompts added" in done("prompts", "import", file, "--campaign", campaign)
@@ -279,6 +280,20 @@ def test_an_unreachable_database_is_one_sentence_from_the_terminal(tmp_path: Pat
 def test_settings_that_make_no_sense_are_named(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALATE_PORT", "eighty")
     assert "port: Input should be a valid integer" in refusal("user", "list")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "mysql://localhost/palate", "postgresql://localhost:port/palate"])
+def test_an_address_that_is_no_postgresql_is_refused(
+    database: str, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", address)
+    assert "DATABASE_URL is not the address of a PostgreSQL" in refusal("user", "list")
+
+
+def test_a_data_folder_that_cannot_be_is_named(database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PALATE_DATA_DIR", str(tmp_path / "file" / "data"))
+    assert str(tmp_path / "file") in refusal("user", "list")
 
 
 def test_a_taken_port_is_named(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
