@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.progress import Progress, TaskID
-from rich.table import Table
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -120,11 +119,10 @@ def _print_outcome(run: Run) -> bool:
             console.print("\n".join(run.log.splitlines()[-8:]), markup=False, highlight=False, style="dim")
         return False
     checks = checks_of(run)
-    table = Table("Check", "Found", "Blocks", "In words", title="The gate", title_justify="left")
     for check in checks:
-        effect = "blocks" if check.blocks else "warns" if check.warns else ""
-        table.add_row(escape(check.title), check.verdict.value, effect, escape(check.message))
-    console.print(table)
+        effect = ", [red]blocks[/red]" if check.blocks else ", [yellow]warns[/yellow]" if check.warns else ""
+        said = f"[bold]{escape(check.title)}[/bold] ({check.verdict.value}{effect}): {escape(check.message)}"
+        console.print(said, soft_wrap=True, highlight=False)
     return not is_blocked(checks)
 
 
