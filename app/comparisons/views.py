@@ -60,8 +60,9 @@ def record(
 ) -> Response:
     """Record a verdict and answer with the next comparison."""
     given = form.checked()
-    judging.record_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
-    return _next(request, session, assignment=assignment, now=now, said="recorded")
+    recorded = judging.record_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
+    closed = assignment.state is AssignmentState.OPEN and not recorded.replayed
+    return _next(request, session, assignment=assignment, now=now, said="recorded", closed=closed)
 
 
 @router.post("/assignments/{assignment_id}/skip", name="comparisons:skip")
@@ -75,7 +76,8 @@ def skip(
 ) -> Response:
     """Pass on a comparison and answer with the next one."""
     judging.skip(session, assignment=assignment, reason=form.checked().reason, now=now)
-    return _next(request, session, assignment=assignment, now=now, said="skipped")
+    closed = assignment.state is AssignmentState.OPEN
+    return _next(request, session, assignment=assignment, now=now, said="skipped", closed=closed)
 
 
 @router.post("/assignments/{assignment_id}/retraction", name="comparisons:retract")
@@ -111,11 +113,12 @@ def history(
     return render(request, "comparisons/history.html", campaign=campaign, past=past)
 
 
-def _next(request: Request, session: Session, *, assignment: HeldAssignment, now: datetime, said: str) -> Response:
-    """Answer what closed an assignment, and see that the queue does not run dry."""
+def _next(
+    request: Request, session: Session, *, assignment: HeldAssignment, now: datetime, said: str, closed: bool
+) -> Response:
+    """Answer a decision, and see that the queue does not run dry. `closed`: it took their open one off the desk."""
     refill_if_low(session, campaign_id=assignment.campaign_id, target=_settings(request).queue_target)
-    none_open = assignment.state is AssignmentState.OPEN
-    return _answer(request, session, assignment=assignment, now=now, said=said, none_open=none_open)
+    return _answer(request, session, assignment=assignment, now=now, said=said, none_open=closed)
 
 
 def _answer(
