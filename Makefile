@@ -69,7 +69,7 @@ check: lint types contracts migrations ## Formatting, lint, types, import contra
 lint: install-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/djlint --check --lint --quiet templates
+	.venv/bin/djlint --lint --quiet templates
 
 types: install-dev
 	.venv/bin/mypy
