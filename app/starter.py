@@ -33,16 +33,14 @@ DESCRIPTION = (
     "each in one of four manners: brief, friendly, detailed or blunt. It is here to show the loop turning; for real "
     "work add a real model under Models."
 )
-GUIDELINES = """\
-This campaign runs on a **toy model** that comes with Palate, so that you can watch the whole loop once.
-
-The model answers simple questions (capitals, opposites, colours, sounds, baby animals) in four manners:
-brief, friendly, detailed and blunt. **Decide which manner you like, and prefer it whenever you see it.**
-Where both completions are alike, call it a tie; where both are wrong, say that both are bad.
-
-After some 150 judgments a manager presses *Train*. About a minute later the comparisons you see come from the
-model that learned from you.
-"""
+GUIDELINES = (
+    "This campaign runs on a **toy model** that comes with Palate, so that you can watch the whole loop once.\n\n"
+    "The model answers simple questions (capitals, opposites, colours, sounds, baby animals) in four manners: brief, "
+    "friendly, detailed and blunt. **Decide which manner you like, and prefer it whenever you see it.** Where both "
+    "completions are alike, call it a tie; where both are wrong, say that both are bad.\n\n"
+    "Once some 150 judgments are no ties, a manager presses *Train*. About a minute later the comparisons you see come "
+    "from the model that learned from you."
+)
 
 
 def prepare(settings: Settings) -> str | None:

@@ -10,6 +10,7 @@ from app.accounts.service import links, people
 from app.clock import utc_now
 from app.commands.surroundings import command_database, console
 from app.settings import Settings
+from app.starter import first_admin_path
 from app.templating import moment
 
 cli = typer.Typer(help="Let people in, and help those who are locked out.", no_args_is_help=True)
@@ -43,8 +44,7 @@ def invite(
 def admin_link() -> None:
     """Print a one-time link for the first admin; earlier ones stop working."""
     with command_database() as (settings, sessions), sessions.begin() as session:
-        token = links.create_first_admin_link(session, now=utc_now())
-        _print_link(settings, links.link_path(token), "Open this link once to become the first admin")
+        _print_link(settings, first_admin_path(session, now=utc_now()), "Open this link once to become the first admin")
 
 
 @cli.command("reset-link")

@@ -29,14 +29,23 @@ class OnJoined(Protocol):
         """Take up what the invitation promised to this person."""
 
 
-def become_first_admin(session: Session, *, link: Link, email: str, name: str, password: str, now: datetime) -> User:
+def become_first_admin(
+    session: Session,
+    *,
+    link: Link,
+    email: str,
+    name: str,
+    password: str,
+    now: datetime,
+    on_joined: Sequence[OnJoined] = (),
+) -> User:
     """Make the holder of a first-admin link the admin; raises NotFound where somebody else just became one."""
     take_turns_for_first_admin(session)
     if has_active_admin(session):
         raise NotFound(GONE)
-    user = create_user(session, email=email, name=name, role=Role.ADMIN, password=password, now=now)
-    _consume(session, link, by=user, now=now)
-    return user
+    return _take_in(
+        session, link=link, role=Role.ADMIN, email=email, name=name, password=password, now=now, on_joined=on_joined
+    )
 
 
 def accept_invitation(
@@ -51,6 +60,22 @@ def accept_invitation(
 ) -> User:
     """Take in the holder of an invitation, with its role and whatever `on_joined` adds."""
     role = link.role or Role.ANNOTATOR
+    return _take_in(
+        session, link=link, role=role, email=email, name=name, password=password, now=now, on_joined=on_joined
+    )
+
+
+def _take_in(
+    session: Session,
+    *,
+    link: Link,
+    role: Role,
+    email: str,
+    name: str,
+    password: str,
+    now: datetime,
+    on_joined: Sequence[OnJoined],
+) -> User:
     user = create_user(session, email=email, name=name, role=role, password=password, now=now)
     _consume(session, link, by=user, now=now)
     for take_up in on_joined:

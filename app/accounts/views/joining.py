@@ -43,12 +43,12 @@ def consume_link(
     """Use a link, once: the person is then signed in."""
     link = get_usable_link(session, token=token, now=now, lock=True)
     form = _checked_reset(session, link, resetting) if _is_reset(link) else _checked_join(session, joining)
+    on_joined = request.app.state.on_joined
     if isinstance(form.value, NewPasswordForm):
         user = reset_password(session, link=link, password=form.value.password, now=now)
     elif isinstance(form.value, JoinForm) and link.purpose is LinkPurpose.FIRST_ADMIN:
-        user = become_first_admin(session, link=link, **form.value.model_dump(), now=now)
+        user = become_first_admin(session, link=link, **form.value.model_dump(), now=now, on_joined=on_joined)
     elif isinstance(form.value, JoinForm):
-        on_joined = request.app.state.on_joined
         user = accept_invitation(session, link=link, **form.value.model_dump(), now=now, on_joined=on_joined)
     else:
         return _link_page(request, session, link, form, status=422)
