@@ -72,7 +72,7 @@ def become_first_admin(page: Page, palate: RunningPalate) -> None:
 
 def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Page, palate: RunningPalate) -> None:
     become_first_admin(page, palate)
-    page.get_by_role("link", name="Campaigns", exact=True).click()
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Campaigns").click()
     page.get_by_role("link", name="First steps").first.click()
     page.wait_for_url(re.compile(r"/campaigns/\d+$"))
     campaign = page.url
