@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, StorageState, sync_playwright
 
 from app.stack.ports import free_port
 
@@ -98,10 +98,30 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
+def join(page: Page, link: str, *, name: str) -> None:
+    """Open a link that lets somebody in, fill its form in, and be signed in."""
+    page.goto(link)
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Email").fill(f"{name.lower()}@example.org")
+    page.get_by_label("Password", exact=True).fill("a long enough password")
+    page.locator("main form button").last.click()
+    page.wait_for_url(lambda url: "/links/" not in url)
+
+
+@pytest.fixture(scope="session")
+def ada(browser: Browser, palate: RunningPalate) -> StorageState:
+    """The first admin's cookies, after she opened her link."""
+    context = browser.new_context(base_url=palate.address)
+    join(context.new_page(), palate.first_admin_link, name="Ada")
+    state = context.storage_state()
+    context.close()
+    return state
+
+
 @pytest.fixture
-def context(browser: Browser, palate: RunningPalate) -> Iterator[BrowserContext]:
-    """A fresh browser profile on the stack's address; a page error fails the test."""
-    context = browser.new_context(base_url=palate.address, viewport={"width": 1440, "height": 900})
+def context(browser: Browser, palate: RunningPalate, ada: StorageState) -> Iterator[BrowserContext]:
+    """The first admin's browser; a page error fails the test."""
+    context = browser.new_context(base_url=palate.address, viewport={"width": 1440, "height": 900}, storage_state=ada)
     context.set_default_timeout(20_000)
     problems: list[str] = []
     context.on("weberror", lambda error: problems.append(str(error.error)))

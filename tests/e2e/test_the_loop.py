@@ -6,7 +6,6 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import RunningPalate
 from trainer.starter.manners import Manner, manner_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
@@ -61,17 +60,8 @@ def manner_share(texts: list[str], manner: Manner) -> float:
     return sum(manner_of(text) is manner for text in texts) / len(texts)
 
 
-def become_first_admin(page: Page, palate: RunningPalate) -> None:
-    page.goto(palate.first_admin_link)
-    page.get_by_label("Name").fill("Ada")
-    page.get_by_label("Email").fill("ada@example.org")
-    page.get_by_label("Password", exact=True).fill("a long enough password")
-    page.locator("main form button").last.click()
-    page.wait_for_url(lambda url: "/links/" not in url)
-
-
-def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Page, palate: RunningPalate) -> None:
-    become_first_admin(page, palate)
+def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Page) -> None:
+    page.goto("/")
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Campaigns").click()
     page.get_by_role("link", name="First steps").first.click()
     page.wait_for_url(re.compile(r"/campaigns/\d+$"))
