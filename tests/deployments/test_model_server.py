@@ -63,7 +63,7 @@ def context(served_settings: Settings, session_factory: sessionmaker[Session], c
 
 def said(settings: Settings, model: str) -> tuple[str, str]:
     """Which version answers to a name, and the letters that it writes."""
-    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 32}
     reply = httpx.post(f"{settings.model_server_url}/v1/chat/completions", json=body, timeout=20).json()
     return reply["model"], "".join(sorted(set(reply["choices"][0]["message"]["content"])))
 
