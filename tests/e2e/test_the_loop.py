@@ -92,6 +92,6 @@ def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Pa
     friendly = (manner_share(before, Manner.FRIENDLY), manner_share(after, Manner.FRIENDLY))
     blunt = (manner_share(before, Manner.BLUNT), manner_share(after, Manner.BLUNT))
     print(f"\nfrom Train to serving {seconds:.0f} s; friendly {friendly}, blunt {blunt}")
-    assert friendly[1] > friendly[0] + 0.1
+    assert friendly[1] > friendly[0] + 0.05, "seen: 0.21 to 0.45"
     assert blunt[1] < blunt[0]
     assert seconds < 180
