@@ -5,9 +5,22 @@ import uuid
 from pydantic import BaseModel
 
 from app.comparisons.service.judging import Verdict
+from app.comparisons.service.presenting import MOST_LEFT
 
 
-class JudgmentForm(BaseModel):
+class DeskForm(BaseModel):
+    """What every form at the desk carries: how many comparisons the page said were left, to count on from there."""
+
+    left: int | None = None
+
+    def left_after(self, done: int) -> int | None:
+        """How many are left after `done` more; None where the page did not say, unchanged where it said "or more"."""
+        if self.left is None or self.left >= MOST_LEFT:
+            return self.left
+        return self.left - done
+
+
+class JudgmentForm(DeskForm):
     """A verdict: a ranking of shown positions (`2>1`, `1=2`), or that all are bad, with the shown comparison's key."""
 
     key: uuid.UUID
@@ -28,13 +41,13 @@ class JudgmentForm(BaseModel):
         )
 
 
-class SkipForm(BaseModel):
+class SkipForm(DeskForm):
     """Passing on a comparison, with or without a reason."""
 
     reason: str = ""
 
 
-class RetractionForm(BaseModel):
+class RetractionForm(DeskForm):
     """Undo; the key makes a second press harmless."""
 
     key: uuid.UUID

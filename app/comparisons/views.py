@@ -62,7 +62,8 @@ def record(
     given = form.checked()
     recorded = judging.record_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
     closed = assignment.state is AssignmentState.OPEN and not recorded.replayed
-    return _next(request, session, assignment=assignment, now=now, said="recorded", closed=closed)
+    left = given.left_after(0 if recorded.replayed else 1)
+    return _next(request, session, assignment=assignment, now=now, said="recorded", closed=closed, left=left)
 
 
 @router.post("/assignments/{assignment_id}/skip", name="comparisons:skip")
@@ -75,9 +76,11 @@ def skip(
     form: Annotated[Submission[SkipForm], submitted(SkipForm)],
 ) -> Response:
     """Pass on a comparison and answer with the next one."""
-    judging.skip(session, assignment=assignment, reason=form.checked().reason, now=now)
+    given = form.checked()
+    judging.skip(session, assignment=assignment, reason=given.reason, now=now)
     closed = assignment.state is AssignmentState.OPEN
-    return _next(request, session, assignment=assignment, now=now, said="skipped", closed=closed)
+    left = given.left_after(1 if closed else 0)
+    return _next(request, session, assignment=assignment, now=now, said="skipped", closed=closed, left=left)
 
 
 @router.post("/assignments/{assignment_id}/retraction", name="comparisons:retract")
@@ -90,10 +93,11 @@ def retract(
     form: Annotated[Submission[RetractionForm], submitted(RetractionForm)],
 ) -> Response:
     """Undo: put a judged or skipped comparison back at the desk."""
-    key = form.checked().key
+    given = form.checked()
     _require_still_judging(assignment)
-    judging.retract(session, assignment=assignment, key=key, lasts=_lease_lasts(request), now=now)
-    return _answer(request, session, assignment=assignment, now=now, said="undone")
+    judging.retract(session, assignment=assignment, key=given.key, lasts=_lease_lasts(request), now=now)
+    left = given.left_after(0 if assignment.state is AssignmentState.OPEN else -1)
+    return _answer(request, session, assignment=assignment, now=now, said="undone", left=left)
 
 
 @router.post("/assignments/{assignment_id}/renewal", name="comparisons:renew", status_code=204)
@@ -114,11 +118,18 @@ def history(
 
 
 def _next(
-    request: Request, session: Session, *, assignment: HeldAssignment, now: datetime, said: str, closed: bool
+    request: Request,
+    session: Session,
+    *,
+    assignment: HeldAssignment,
+    now: datetime,
+    said: str,
+    closed: bool,
+    left: int | None,
 ) -> Response:
     """Answer a decision, and see that the queue does not run dry. `closed`: it took their open one off the desk."""
     refill_if_low(session, campaign_id=assignment.campaign_id, target=_settings(request).queue_target)
-    return _answer(request, session, assignment=assignment, now=now, said=said, none_open=closed)
+    return _answer(request, session, assignment=assignment, now=now, said=said, none_open=closed, left=left)
 
 
 def _answer(
@@ -129,6 +140,7 @@ def _answer(
     now: datetime,
     said: str,
     none_open: bool = False,
+    left: int | None = None,
 ) -> Response:
     """The panel with what is at the desk now; a plain form is sent back to the judging page."""
     if not assignment.still_judges:
@@ -144,6 +156,7 @@ def _answer(
         template="comparisons/_judging_panel.html",
         said=said,
         none_open=none_open,
+        left=left,
     )
 
 
@@ -157,6 +170,7 @@ def _desk(
     template: str,
     said: str = "",
     none_open: bool = False,
+    left: int | None = None,
 ) -> Response:
     """Render a person's desk, with a comparison leased to it where there is one; their desk must be held."""
     lease = None
@@ -167,7 +181,7 @@ def _desk(
         )
         if lease is None:
             refill_if_low(session, campaign_id=campaign.id, target=_settings(request).queue_target)
-    desk = present_desk(session, campaign=campaign, annotator_id=annotator_id, lease=lease, now=now)
+    desk = present_desk(session, campaign=campaign, annotator_id=annotator_id, lease=lease, now=now, left=left)
     return render(request, template, desk=desk, said=said)
 
 

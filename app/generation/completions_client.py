@@ -71,6 +71,8 @@ def draw_completions(
         ) from error
     _refuse_errors(reply)
     answer = reply.json()
+    if "palate" in answer and answer["model"] != version_name:
+        raise VersionForgotten(f"{answer['model']} wrote in the place of {version_name}.")
     return [_drawn(choice, answer) for choice in answer["choices"]]
 
 

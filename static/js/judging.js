@@ -18,12 +18,12 @@ let lastTickAt = lastSignAt;
 let renewedAt = lastSignAt;
 let lastPress = { key: "", at: -Infinity };
 
-// Keys press the button that shows them, so whatever a key can do a click can do as well.
+// Keys press the button that shows them (some have two), so whatever a key can do a click can do as well.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
   const key = event.key.toLowerCase();
-  const button = [...(panel()?.querySelectorAll("[data-key]") ?? [])].find((each) => each.dataset.key === key);
+  const button = [...(panel()?.querySelectorAll("[data-key]") ?? [])].find((each) => each.dataset.key.split(" ").includes(key));
   if (!button) return;
   event.preventDefault();
   const bounced = key === lastPress.key && event.timeStamp - lastPress.at < BOUNCE_MS;

@@ -60,6 +60,20 @@ class Page:
         """The completions as shown."""
         return re.findall(r'<article class="completion".*?<p>(.*?)</p>', self.html, re.S)
 
+    @property
+    def tally(self) -> str:
+        """How far one is, in words."""
+        found = re.search(r'<p class="[^"]*tally">(.*?) · <a', self.html)
+        assert found
+        return re.sub(r"<.*?>", "", found[1])
+
+    @property
+    def left(self) -> str:
+        """What the forms say is left."""
+        found = re.search(r'name="left" value="(\d+)"', self.html)
+        assert found
+        return found[1]
+
     def address(self, action: str) -> str:
         """Where the form of an action is sent: judgment, skip, retraction."""
         found = re.search(rf'hx-post="(/assignments/[^"]*/{action})"', self.html)
@@ -303,12 +317,47 @@ def test_when_prompts_have_run_out_the_panel_says_thank_you(
     assert "every 2s" not in page.html
 
 
-def test_who_has_judged_all_that_is_ready_is_not_kept_waiting(
+def test_who_has_judged_all_there_will_be_is_not_kept_waiting_for_the_others(
     session: Session, campaign: Campaign, browser: TestClient
 ) -> None:
     make_comparison(session, campaign, redundancy=3)
-    queue(session, campaign, QueueState.READY)
+    queue(session, campaign, QueueState.RUN_OUT)
     assert judged(browser, opened(browser, campaign)).heading.startswith("Nothing left")
+
+
+def test_the_panel_says_how_many_were_judged_today_and_how_many_are_left(
+    session: Session, campaign: Campaign, browser: TestClient, clock: StoppedClock
+) -> None:
+    for _ in range(3):
+        make_comparison(session, campaign)
+    queue(session, campaign, QueueState.MAKING)
+    session.get_one(CampaignQueue, campaign.id).to_make = 40
+    session.commit()
+    page = opened(browser, campaign)
+    assert page.tally == "0 judged by you today · 43 left"
+    page = judged(browser, page, left=page.left)
+    assert page.tally == "1 judged by you today · 42 left"
+    clock.forward(seconds=9)
+    page = Page(browser.post(page.address("skip"), data={"left": page.left}, headers=HTMX))
+    assert page.tally == "1 judged by you today · 41 left"
+    page = Page(
+        browser.post(page.address("retraction"), data={"key": page.key("retraction"), "left": page.left}, headers=HTMX)
+    )
+    assert page.tally == "1 judged by you today · 42 left"
+    assert opened(browser, campaign).tally == page.tally, "counted anew it is the same"
+    clock.forward(days=1)
+    assert opened(browser, campaign).tally == "0 judged by you today · 42 left"
+
+
+def test_the_reason_for_a_skip_is_kept(session: Session, campaign: Campaign, browser: TestClient) -> None:
+    make_comparison(session, campaign)
+    session.commit()
+    page = opened(browser, campaign)
+    browser.post(page.address("skip"), data={"reason": " The prompt makes no sense "}, headers=HTMX)
+    assignment = session.scalars(select(Assignment).execution_options(populate_existing=True)).one()
+    assert assignment.state is AssignmentState.SKIPPED
+    assert assignment.skip_reason == "The prompt makes no sense"
+    assert "The prompt makes no sense" in browser.get(f"/campaigns/{campaign.id}/judgments").text
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from tests.conftest import NOW, StoppedClock
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.deployments import deploy, make_version
+from tests.factories.desks import make_desk
 from tests.factories.generation import make_prompt
 from tests.queued import queued
 
@@ -101,6 +102,48 @@ def test_nothing_is_made_beyond_the_target_or_for_a_paused_campaign(session: Ses
     assert queue_state(session, campaign) is QueueState.READY
     campaign.state = CampaignState.PAUSED
     assert next_draft(session, campaign_id=campaign.id, target=10, now=NOW) is None
+
+
+def test_whoever_is_ahead_of_the_others_gets_more_though_many_slots_are_free(session: Session) -> None:
+    campaign = make_campaign(session, redundancy=3)
+    for _ in range(3):
+        make_prompt(session, campaign)
+    make_comparison_of(session, campaign, "One.", "Two.")
+    make_comparison_of(session, campaign, "Three.", "Four.")
+    assert next_draft(session, campaign_id=campaign.id, target=2, now=NOW) is None
+    desk = make_desk(session, campaign)
+    desk.judge(desk.take())
+    refill_if_low(session, campaign_id=campaign.id, target=4)
+    assert len(queued(session)) == 1
+    assert draft_of(session, campaign, target=2)
+
+
+def test_comparisons_of_a_retired_prompt_are_not_ahead_of_anybody(session: Session) -> None:
+    campaign = make_campaign(session)
+    retired = make_prompt(session, campaign)
+    make_comparison_of(session, campaign, "One.", "Two.")
+    make_prompt(session, campaign)
+    retired.state = PromptState.RETIRED
+    session.flush()
+    assert draft_of(session, campaign, target=1).prompt_id != retired.id
+
+
+def test_how_many_more_the_prompts_allow_is_kept_count_of(session: Session) -> None:
+    campaign = make_campaign(session, comparisons_per_prompt=3)
+    for _ in range(2):
+        make_prompt(session, campaign)
+    make_comparison_of(session, campaign, "One.", "Two.")
+    next_draft(session, campaign_id=campaign.id, target=1, now=NOW)
+    session.expire_all()
+    assert session.get_one(CampaignQueue, campaign.id).to_make == 5
+
+
+def test_a_campaign_on_imported_completions_asks_no_model(session: Session) -> None:
+    campaign = make_campaign(session)
+    campaign.alias = None
+    session.flush()
+    refill_if_low(session, campaign_id=campaign.id, target=10)
+    assert queued(session) == []
 
 
 def test_samples_of_a_version_that_no_longer_serves_are_not_stored(session: Session) -> None:

@@ -197,7 +197,8 @@ def _draw_anew(session: Session, campaign: Campaign, *, changed: set[str]) -> No
         return
     if changed & {"alias", "pinned_version_id", "line_id"} and campaign.line_id is not None:
         enqueue(session, "comparisons:turn_over", once=f"turn-over-{campaign.line_id}", line_id=campaign.line_id)
-    enqueue(session, "comparisons:fill_queue", once=f"fill-{campaign.id}", campaign_id=campaign.id)
+    name = f"fill-{campaign.id}"
+    enqueue(session, "comparisons:fill_queue", once=name, lock=name, campaign_id=campaign.id)
 
 
 def _enrol_creator(session: Session, *, campaign_id: int, user_id: int, now: datetime) -> None:

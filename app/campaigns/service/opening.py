@@ -44,7 +44,8 @@ def open_campaign(session: Session, *, campaign: Campaign, by_id: int | None, no
     if campaign.opened_at is None:
         campaign.opened_at = now
     _record(session, campaign, "resumed" if before is CampaignState.PAUSED else "opened", by_id=by_id, now=now)
-    enqueue(session, "comparisons:fill_queue", once=f"fill-{campaign.id}", campaign_id=campaign.id)
+    name = f"fill-{campaign.id}"
+    enqueue(session, "comparisons:fill_queue", once=name, lock=name, campaign_id=campaign.id)
 
 
 def resume_campaign(session: Session, *, campaign: Campaign, by_id: int | None, now: datetime) -> None:

@@ -21,6 +21,7 @@ class PastVerdict:
     messages: list[ShownMessage]
     completions: list[str]
     skipped: bool
+    skip_reason: str
     all_bad: bool
     best: list[int]
     decided_at: datetime
@@ -43,7 +44,8 @@ class HistoryPage:
 
 _HISTORY = text(
     """
-    SELECT assignments.id, assignments.state, assignments.shown_order, assignments.closed_at, prompts.messages,
+    SELECT assignments.id, assignments.state, assignments.shown_order, assignments.closed_at, assignments.skip_reason,
+           prompts.messages,
            last.ranking, coalesce(last.all_bad, false) AS all_bad,
            (SELECT array_agg(completions.text ORDER BY places.place)
             FROM unnest(assignments.shown_order) WITH ORDINALITY AS places(id, place)
@@ -72,6 +74,7 @@ def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page
             messages=shown_messages(row.messages),
             completions=list(row.completions),
             skipped=row.state == "skipped",
+            skip_reason=row.skip_reason,
             all_bad=row.all_bad,
             best=_preferred(row.ranking, row.shown_order),
             decided_at=row.closed_at,

@@ -18,6 +18,9 @@ from app.comparisons.models import CampaignQueue, QueueState
 from app.comparisons.service.desk import Question, current_question
 from app.comparisons.service.leasing import Lease
 
+MOST_LEFT = 1000
+"""What is left is counted up to here; more is only called more."""
+
 
 @dataclass(frozen=True)
 class ShownMessage:
@@ -56,7 +59,8 @@ class Standing(StrEnum):
 class Desk:
     """A person's desk in a campaign, as the judging panel shows it.
 
-    `undoable` is the assignment that Undo brings back; `reason` says why completions are not being made.
+    `undoable` is the assignment that Undo brings back; `reason` says why completions are not being made; `left`
+    counts what there is still to judge for this person, and is as large as MOST_LEFT where it may be more.
     """
 
     campaign_id: int
@@ -65,32 +69,49 @@ class Desk:
     comparison: BlindComparison | None
     reason: str
     guidelines: str
-    judged: int
     judged_today: int
+    left: int
     undoable: uuid.UUID | None
     undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    @property
+    def is_left_exact(self) -> bool:
+        """Whether `left` is all there is, rather than as far as was counted."""
+        return self.left < MOST_LEFT
 
 
 _TALLY = text(
     """
-    SELECT count(*) FILTER (WHERE state = 'judged') AS judged,
-           count(*) FILTER (WHERE state = 'judged' AND closed_at >= :today) AS judged_today,
+    SELECT (SELECT count(*) FROM assignments
+            WHERE campaign_id = :campaign_id AND annotator_id = :annotator_id AND closed_at >= :today
+              AND state = 'judged') AS judged_today,
            (SELECT id FROM assignments
             WHERE campaign_id = :campaign_id AND annotator_id = :annotator_id AND state IN ('judged', 'skipped')
+              AND closed_at IS NOT NULL
             ORDER BY closed_at DESC, leased_at DESC, id LIMIT 1) AS undoable
-    FROM assignments WHERE campaign_id = :campaign_id AND annotator_id = :annotator_id
     """
 )
 
 
 def present_desk(
-    session: Session, *, campaign: Campaign, annotator_id: int, lease: Lease | None, now: datetime
+    session: Session,
+    *,
+    campaign: Campaign,
+    annotator_id: int,
+    lease: Lease | None,
+    now: datetime,
+    left: int | None = None,
 ) -> Desk:
-    """The desk with the leased comparison on it; without one, why there is none."""
+    """The desk with the leased comparison on it; without one, why there is none.
+
+    `left` is what the page before counted, less what was done since; None has it counted anew.
+    """
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     person = {"campaign_id": campaign.id, "annotator_id": annotator_id}
     tally = session.execute(_TALLY, {**person, "today": midnight}).one()
     standing, reason = (Standing.COMPARISON, "") if lease is not None else _why_none(session, campaign)
+    if left is None and lease is not None:
+        left = count_left(session, campaign_id=campaign.id, annotator_id=annotator_id)
     return Desk(
         campaign_id=campaign.id,
         campaign_name=campaign.name,
@@ -98,10 +119,37 @@ def present_desk(
         comparison=None if lease is None else _blind(session, lease, campaign_id=campaign.id),
         reason=reason,
         guidelines=current_revision(session, campaign.id).guidelines,
-        judged=tally.judged,
         judged_today=tally.judged_today,
+        left=0 if lease is None else max(1, min(left or 0, MOST_LEFT)),
         undoable=tally.undoable if campaign.is_open else None,
     )
+
+
+# Those at hand and those that the prompts still allow, of which the queue keeps count. The newest come first: they
+# are the ones that this person has not met, so that the count ends early where there are many.
+_LEFT = text(
+    """
+    SELECT (SELECT count(DISTINCT comparison_id) FROM (
+              SELECT slots.comparison_id FROM slots
+              WHERE slots.campaign_id = :campaign_id AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL
+                AND NOT EXISTS (SELECT FROM assignments AS own
+                                WHERE own.comparison_id = slots.comparison_id AND own.annotator_id = :annotator_id
+                                  AND own.state <> 'expired')
+                AND EXISTS (SELECT FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
+                            WHERE comparisons.id = slots.comparison_id AND prompts.state <> 'retired')
+              ORDER BY slots.priority, slots.comparison_id DESC, slots.number DESC
+              LIMIT :most) AS free)
+         + (SELECT count(*) FROM assignments
+            WHERE campaign_id = :campaign_id AND annotator_id = :annotator_id AND state = 'open')
+         + coalesce((SELECT to_make FROM campaign_queues WHERE campaign_id = :campaign_id), 0)
+    """
+)
+
+
+def count_left(session: Session, *, campaign_id: int, annotator_id: int) -> int:
+    """How many comparisons there are still for a person, the one on their screen and those to be made included."""
+    given = {"campaign_id": campaign_id, "annotator_id": annotator_id, "most": 2 * MOST_LEFT}
+    return int(session.execute(_LEFT, given).scalar_one())
 
 
 _SHOWN = text(
@@ -148,26 +196,7 @@ def _why_none(session: Session, campaign: Campaign) -> tuple[Standing, str]:
     if not campaign.is_open:
         return _SHUT[campaign.state], ""
     queue = session.get(CampaignQueue, campaign.id, populate_existing=True)
-    if queue is not None and queue.state is QueueState.STALLED:
-        return Standing.WAITING, queue.message
-    return (Standing.WAITING if _more_to_come(session, campaign, queue) else Standing.NOTHING_LEFT), ""
-
-
-def _more_to_come(session: Session, campaign: Campaign, queue: CampaignQueue | None) -> bool:
-    """Whether completions are on their way to this person.
-
-    They are not where the queue is full already, of comparisons that only others have not judged.
-    """
     generates = campaign.alias is not None or campaign.pinned_version_id is not None
     if not generates or (queue is not None and queue.state is QueueState.RUN_OUT):
-        return False
-    if queue is not None and queue.state is QueueState.MAKING:
-        return True
-    return not _has_free_slot(session, campaign.id)
-
-
-_FREE = text("SELECT 1 FROM slots WHERE campaign_id = :id AND assignment_id IS NULL AND judgment_id IS NULL LIMIT 1")
-
-
-def _has_free_slot(session: Session, campaign_id: int) -> bool:
-    return session.execute(_FREE, {"id": campaign_id}).first() is not None
+        return Standing.NOTHING_LEFT, ""
+    return Standing.WAITING, queue.message if queue is not None and queue.state is QueueState.STALLED else ""

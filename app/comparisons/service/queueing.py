@@ -47,28 +47,47 @@ class Draft:
 
 
 def request_fill(session: Session, *, campaign_id: int, at: datetime | None = None) -> None:
-    """Have the worker look whether this campaign needs comparisons; one waiting request is enough."""
-    enqueue(session, "comparisons:fill_queue", once=f"fill-{campaign_id}", at=at, campaign_id=campaign_id)
+    """Have the worker look whether this campaign needs comparisons; one waiting request is enough.
+
+    One at a time: two would have the model write for the same prompt, and one of them in vain.
+    """
+    name = f"fill-{campaign_id}"
+    enqueue(session, "comparisons:fill_queue", once=name, lock=name, at=at, campaign_id=campaign_id)
 
 
+# Comparisons that nobody has begun. Counting slots instead would take those that some have judged and others have
+# not for a full queue, and whoever is ahead of the others would find nothing. The newest come first: they are the
+# ones not begun, so that the count ends early.
+_AHEAD = """
+    SELECT count(*) FROM (
+      SELECT FROM slots
+      WHERE slots.campaign_id = :id AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL AND slots.number = 1
+        AND NOT EXISTS (SELECT FROM assignments AS begun
+                        WHERE begun.comparison_id = slots.comparison_id AND begun.state <> 'expired')
+        AND EXISTS (SELECT FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
+                    WHERE comparisons.id = slots.comparison_id AND prompts.state <> 'retired')
+      ORDER BY slots.priority, slots.comparison_id DESC, slots.number DESC
+      LIMIT :target) AS ahead
+"""
+_COUNT_AHEAD = text(_AHEAD)
 _IS_LOW = text(
-    """
-    SELECT (SELECT count(*) FROM (
-              SELECT FROM slots WHERE campaign_id = :id AND assignment_id IS NULL AND judgment_id IS NULL
-              LIMIT :enough) AS free) < :enough
-       AND coalesce((SELECT state <> 'run_out' FROM campaign_queues WHERE campaign_id = :id), true)
-    """
+    f"""
+    SELECT CASE
+      WHEN coalesce((SELECT state = 'run_out' FROM campaign_queues WHERE campaign_id = :id), false) THEN false
+      WHEN (SELECT alias IS NULL AND pinned_version_id IS NULL FROM campaigns WHERE id = :id) THEN false
+      ELSE ({_AHEAD}) < :target END
+    """  # noqa: S608
 )
 
 
 def refill_if_low(session: Session, *, campaign_id: int, target: int) -> None:
-    """After a judgment: ask for more comparisons once fewer than half of `target` slots are free."""
-    if session.execute(_IS_LOW, {"id": campaign_id, "enough": max(1, target // 2)}).scalar_one():
+    """After a judgment: ask for more comparisons once fewer than half of `target` are ahead."""
+    if session.execute(_IS_LOW, {"id": campaign_id, "target": max(1, target // 2)}).scalar_one():
         request_fill(session, campaign_id=campaign_id)
 
 
 def fill_queue(place: Workplace, *, campaign_id: int) -> None:
-    """Make comparisons until `queue_target` slots are free or the prompts run out; says on the way how it goes."""
+    """Make comparisons until `queue_target` are ahead or the prompts run out; says on the way how it goes."""
     target = place.settings.queue_target
     while True:
         with place.session_factory.begin() as session:
@@ -89,12 +108,6 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
             store_comparison(session, draft=draft, drawn=drawn, campaign_id=campaign_id, now=place.clock())
 
 
-_FREE = text(
-    """
-    SELECT count(*) FROM (
-      SELECT FROM slots WHERE campaign_id = :id AND assignment_id IS NULL AND judgment_id IS NULL LIMIT :target) AS free
-    """
-)
 # Prompts with the fewest comparisons first; among equals in an order that is mixed, and the same every time.
 _NEXT_PROMPT = text(
     """
@@ -114,16 +127,16 @@ def next_draft(session: Session, *, campaign_id: int, target: int, now: datetime
     writer = find_writer(session, campaign)
     if not campaign.is_open or writer is None:
         return None
-    if session.execute(_FREE, {"id": campaign_id, "target": target}).scalar_one() >= target:
-        _note(session, campaign_id=campaign_id, state=QueueState.READY, now=now)
-        return None
-    row = session.execute(
-        _NEXT_PROMPT, {"id": campaign_id, "per_prompt": campaign.comparisons_per_prompt}
-    ).one_or_none()
+    per_prompt = campaign.comparisons_per_prompt
+    row = session.execute(_NEXT_PROMPT, {"id": campaign_id, "per_prompt": per_prompt}).one_or_none()
     if row is None:
         _note(session, campaign_id=campaign_id, state=QueueState.RUN_OUT, now=now)
         return None
-    _note(session, campaign_id=campaign_id, state=QueueState.MAKING, to_make=row.to_make, now=now)
+    enough = session.execute(_COUNT_AHEAD, {"id": campaign_id, "target": target}).scalar_one() >= target
+    state = QueueState.READY if enough else QueueState.MAKING
+    _note(session, campaign_id=campaign_id, state=state, to_make=row.to_make, now=now)
+    if enough:
+        return None
     prompt = session.get_one(Prompt, row.id)
     return Draft(
         prompt_id=prompt.id,

@@ -157,7 +157,8 @@ def try_all_again(session: Session, *, campaign: Campaign, by_id: int | None, no
 def refill(session: Session, campaign: Campaign) -> None:
     """Have comparisons made of prompts that an open campaign just got."""
     if campaign.is_open:
-        enqueue(session, "comparisons:fill_queue", once=f"fill-{campaign.id}", campaign_id=campaign.id)
+        name = f"fill-{campaign.id}"
+        enqueue(session, "comparisons:fill_queue", once=name, lock=name, campaign_id=campaign.id)
 
 
 def list_prompts(session: Session, *, campaign_id: int, which: PromptFilter, page: int = 1) -> PromptPage:
