@@ -25,6 +25,9 @@ class CampaignProgress:
     wanted: int = 0
     filled: int = 0
     comparisons_planned: int = 0
+    queue_state: str = ""
+    """Of the making of completions ahead: making, ready, run_out, stalled; blank where it never began."""
+    queue_message: str = ""
 
     @property
     def share_done(self) -> float | None:
@@ -71,8 +74,10 @@ _COUNTS = text(
            coalesce(comparisons, 0) AS comparisons,
            coalesce(ready, 0) AS ready, coalesce(judged, 0) AS judged,
            coalesce(wanted, 0) AS wanted, coalesce(filled, 0) AS filled,
-           coalesce(prompts, 0) * comparisons_per_prompt AS comparisons_planned
+           coalesce(prompts, 0) * comparisons_per_prompt AS comparisons_planned,
+           coalesce(campaign_queues.state, '') AS queue_state, coalesce(campaign_queues.message, '') AS queue_message
     FROM campaigns
+    LEFT JOIN campaign_queues ON campaign_queues.campaign_id = campaigns.id
     LEFT JOIN of_prompts ON of_prompts.campaign_id = campaigns.id
     LEFT JOIN of_comparisons ON of_comparisons.campaign_id = campaigns.id
     WHERE campaigns.id IN :ids
