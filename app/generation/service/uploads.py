@@ -35,8 +35,37 @@ def receive_prompts(
 
     Raises Invalid for a file beyond the limit, Unavailable where the disk is full.
     """
+    record = receive_upload(
+        session,
+        kind=ImportKind.PROMPTS,
+        settings=settings,
+        campaign=campaign,
+        filename=filename,
+        content=content,
+        by_id=by_id,
+        now=now,
+    )
+    enqueue(session, "generation:import_prompts", lock=f"import-{record.id}", import_id=record.id)
+    return record
+
+
+def receive_upload(
+    session: Session,
+    *,
+    kind: ImportKind,
+    settings: Settings,
+    campaign: Campaign,
+    filename: str,
+    content: BinaryIO,
+    by_id: int | None,
+    now: datetime,
+) -> Import:
+    """Keep an uploaded file under a new import, for a job to read; nothing stays of one that is refused.
+
+    Raises Invalid for a file beyond the limit, Unavailable where the disk is full.
+    """
     name = Path(filename.replace("\\", "/")).name
-    record = begin_import(session, campaign=campaign, kind=ImportKind.PROMPTS, filename=name, by_id=by_id, now=now)
+    record = begin_import(session, campaign=campaign, kind=kind, filename=name, by_id=by_id, now=now)
     path = upload_path(settings, import_id=record.id)
     try:
         record.sha256 = keep_upload(content, path, most_bytes=settings.upload_megabytes * 2**20)
@@ -47,7 +76,6 @@ def receive_prompts(
         path.unlink(missing_ok=True)
         raise
     session.flush()
-    enqueue(session, "generation:import_prompts", lock=f"import-{record.id}", import_id=record.id)
     return record
 
 
