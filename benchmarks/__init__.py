@@ -1,0 +1,1 @@
+"""Measurements that are run by hand; each module says what it measures and prints what the docs show."""
