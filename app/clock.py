@@ -14,7 +14,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def get_now(request: Request) -> datetime:
+async def get_now(request: Request) -> datetime:
     """The instant at which this request is served; the same for all that it does."""
     clock: Clock = request.app.state.clock
     return clock()
