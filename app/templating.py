@@ -6,7 +6,7 @@ from functools import lru_cache
 from gettext import NullTranslations
 from typing import Any
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -41,6 +41,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
     )
     jinja.install_gettext_translations(NullTranslations(), newstyle=True)  # type: ignore[attr-defined]
@@ -57,7 +58,16 @@ def environment() -> Environment:
 def _url_for(context: Context, name: str, /, **parameters: Any) -> str:
     """The path of a route; pages never spell out addresses. Relative, so that a proxy's host does not matter."""
     request: Request = context["request"]
-    return str(request.app.url_path_for(name, **parameters))
+    return _path_format(request.app, name, tuple(parameters)).format_map(parameters)
+
+
+def _path_format(app: FastAPI, name: str, parameters: tuple[str, ...]) -> str:
+    """A route's path with its parameters in braces, remembered by the app: searching all routes takes far longer."""
+    known: dict[tuple[str, tuple[str, ...]], str] = app.state.__dict__.setdefault("path_formats", {})
+    if (name, parameters) not in known:
+        placeholders = {parameter: f"{{{parameter}}}" for parameter in parameters}
+        known[name, parameters] = str(app.url_path_for(name, **placeholders))
+    return known[name, parameters]
 
 
 @lru_cache(maxsize=256)
