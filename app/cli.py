@@ -75,6 +75,7 @@ def web(
             access_log=False,
             proxy_headers=True,
             timeout_graceful_shutdown=5,
+            timeout_keep_alive=75,  # people read for a while before they decide
         )
 
 

@@ -28,6 +28,7 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
         redoc_url=None,
         openapi_url=None,
         dependencies=[Depends(identify), Depends(verify_csrf)],
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # nothing is sent
         max_body_size=2 * settings.upload_megabytes * 2**20,  # cut off bluntly; up to here a form can say it kindly
     )
     app.state.settings = settings
