@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.access import CurrentPerson
 from app.accounts.models import Role
 from app.campaigns.access import JudgedCampaign
-from app.campaigns.models import Campaign
+from app.campaigns.models import CampaignState
 from app.campaigns.service import list_campaigns, progress_by_person
 from app.clock import Now
 from app.comparisons.access import OwnAssignment
@@ -20,7 +20,7 @@ from app.comparisons.service import judging, leasing
 from app.comparisons.service.desk import HeldAssignment, hold_desk
 from app.comparisons.service.history import past_verdicts
 from app.comparisons.service.presenting import present_desk
-from app.comparisons.service.queueing import refill_if_low
+from app.comparisons.service.queueing import request_fill
 from app.database import DbSession
 from app.errors import Conflict
 from app.forms import Submission, submitted
@@ -46,7 +46,15 @@ def judge(request: Request, campaign: JudgedCampaign, person: CurrentPerson, ses
     """The comparison at this person's desk, or the next one."""
     hold_desk(session, annotator_id=person.id)
     template = "comparisons/_judging_panel.html" if is_htmx(request) else "comparisons/judge.html"
-    return _desk(request, session, campaign=campaign, annotator_id=person.id, now=now, template=template)
+    return _desk(
+        request,
+        session,
+        campaign_id=campaign.id,
+        hands_out=campaign.is_open,
+        annotator_id=person.id,
+        now=now,
+        template=template,
+    )
 
 
 @router.post("/assignments/{assignment_id}/judgment", name="comparisons:record")
@@ -63,7 +71,7 @@ def record(
     recorded = judging.record_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
     closed = assignment.state is AssignmentState.OPEN and not recorded.replayed
     left = given.left_after(0 if recorded.replayed else 1)
-    return _next(request, session, assignment=assignment, now=now, said="recorded", closed=closed, left=left)
+    return _answer(request, session, assignment=assignment, now=now, said="recorded", none_open=closed, left=left)
 
 
 @router.post("/assignments/{assignment_id}/skip", name="comparisons:skip")
@@ -80,7 +88,7 @@ def skip(
     judging.skip(session, assignment=assignment, reason=given.reason, now=now)
     closed = assignment.state is AssignmentState.OPEN
     left = given.left_after(1 if closed else 0)
-    return _next(request, session, assignment=assignment, now=now, said="skipped", closed=closed, left=left)
+    return _answer(request, session, assignment=assignment, now=now, said="skipped", none_open=closed, left=left)
 
 
 @router.post("/assignments/{assignment_id}/retraction", name="comparisons:retract")
@@ -117,21 +125,6 @@ def history(
     return render(request, "comparisons/history.html", campaign=campaign, past=past)
 
 
-def _next(
-    request: Request,
-    session: Session,
-    *,
-    assignment: HeldAssignment,
-    now: datetime,
-    said: str,
-    closed: bool,
-    left: int | None,
-) -> Response:
-    """Answer a decision, and see that the queue does not run dry. `closed`: it took their open one off the desk."""
-    refill_if_low(session, campaign_id=assignment.campaign_id, target=_settings(request).queue_target)
-    return _answer(request, session, assignment=assignment, now=now, said=said, none_open=closed, left=left)
-
-
 def _answer(
     request: Request,
     session: Session,
@@ -142,7 +135,10 @@ def _answer(
     none_open: bool = False,
     left: int | None = None,
 ) -> Response:
-    """The panel with what is at the desk now; a plain form is sent back to the judging page."""
+    """The panel with what is at the desk now; a plain form is sent back to the judging page.
+
+    `none_open`: what was done took their open comparison off the desk.
+    """
     if not assignment.still_judges:
         return _away(request)
     if not is_htmx(request):
@@ -150,7 +146,8 @@ def _answer(
     return _desk(
         request,
         session,
-        campaign=session.get_one(Campaign, assignment.campaign_id),
+        campaign_id=assignment.campaign_id,
+        hands_out=assignment.campaign_state is CampaignState.OPEN,
         annotator_id=assignment.annotator_id,
         now=now,
         template="comparisons/_judging_panel.html",
@@ -164,7 +161,8 @@ def _desk(
     request: Request,
     session: Session,
     *,
-    campaign: Campaign,
+    campaign_id: int,
+    hands_out: bool,
     annotator_id: int,
     now: datetime,
     template: str,
@@ -172,16 +170,27 @@ def _desk(
     none_open: bool = False,
     left: int | None = None,
 ) -> Response:
-    """Render a person's desk, with a comparison leased to it where there is one; their desk must be held."""
+    """Render a person's desk, with a comparison leased to it where there is one; their desk must be held.
+
+    Sees to it as well that the queue does not run dry.
+    """
     lease = None
-    if campaign.is_open:
+    if hands_out:
         lasts = _lease_lasts(request)
         lease = leasing.lease_next(
-            session, campaign_id=campaign.id, annotator_id=annotator_id, lasts=lasts, now=now, none_open=none_open
+            session, campaign_id=campaign_id, annotator_id=annotator_id, lasts=lasts, now=now, none_open=none_open
         )
-        if lease is None:
-            refill_if_low(session, campaign_id=campaign.id, target=_settings(request).queue_target)
-    desk = present_desk(session, campaign=campaign, annotator_id=annotator_id, lease=lease, now=now, left=left)
+    desk = present_desk(
+        session,
+        campaign_id=campaign_id,
+        annotator_id=annotator_id,
+        lease=lease,
+        now=now,
+        left=left,
+        low_below=max(1, _settings(request).queue_target // 2),
+    )
+    if desk.is_low and hands_out:
+        request_fill(session, campaign_id=campaign_id)
     return render(request, template, desk=desk, said=said)
 
 

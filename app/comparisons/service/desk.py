@@ -45,12 +45,15 @@ class HeldAssignment:
     shown_order: list[int]
     campaign_state: CampaignState
     still_judges: bool
+    last_revision: int
+    """Of the judgments given on it; 0 where there is none yet."""
     question: Question
     """Of the revision now in force."""
 
 
-_QUESTION = """
-    SELECT revisions.id, revisions.number, revisions.ties_allowed, revisions.all_bad_allowed
+QUESTION = """
+    SELECT revisions.id AS revision_id, revisions.number, revisions.ties_allowed, revisions.all_bad_allowed,
+           revisions.guidelines
     FROM campaign_revisions AS revisions WHERE revisions.campaign_id = campaigns.id
     ORDER BY revisions.number DESC LIMIT 1
 """
@@ -59,16 +62,14 @@ _ASSIGNMENT = text(
     SELECT assignments.id, assignments.comparison_id, assignments.campaign_id, assignments.annotator_id,
            assignments.state, assignments.shown_order, campaigns.state AS campaign_state,
            coalesce(enrolments.judges, false) AS still_judges,
-           question.id AS revision_id, question.number, question.ties_allowed, question.all_bad_allowed
+           (SELECT coalesce(max(revision), 0) FROM judgments WHERE assignment_id = assignments.id) AS last_revision,
+           question.revision_id, question.number, question.ties_allowed, question.all_bad_allowed
     FROM assignments
     JOIN campaigns ON campaigns.id = assignments.campaign_id
     LEFT JOIN enrolments ON enrolments.campaign_id = campaigns.id AND enrolments.user_id = assignments.annotator_id
-    CROSS JOIN LATERAL ({_QUESTION}) AS question
+    CROSS JOIN LATERAL ({QUESTION}) AS question
     WHERE assignments.id = :id
     """  # noqa: S608
-)
-_CAMPAIGN_QUESTION = text(
-    f"SELECT question.* FROM campaigns CROSS JOIN LATERAL ({_QUESTION}) AS question WHERE campaigns.id = :id"  # noqa: S608
 )
 
 
@@ -92,10 +93,6 @@ def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id:
         shown_order=list(row.shown_order),
         campaign_state=CampaignState(row.campaign_state),
         still_judges=row.still_judges,
+        last_revision=row.last_revision,
         question=Question(row.revision_id, row.number, row.ties_allowed, row.all_bad_allowed),
     )
-
-
-def current_question(session: Session, *, campaign_id: int) -> Question:
-    """What the campaign's newest revision asks."""
-    return Question(*session.execute(_CAMPAIGN_QUESTION, {"id": campaign_id}).one())

@@ -40,11 +40,16 @@ class Recorded:
 
 
 _REPLAYED = text("SELECT id, surplus FROM judgments WHERE annotator_id = :annotator_id AND key = :key")
-_LAST_REVISION = text("SELECT coalesce(max(revision), 0) FROM judgments WHERE assignment_id = :assignment_id")
 
 # Verdicts on one comparison go one after the other. Were they to queue for its slots instead, each would keep
 # those that it waited for and found filled, and two could wait for each other.
-_HOLD_COMPARISON = text("SELECT FROM comparisons WHERE id = :id FOR NO KEY UPDATE")
+_HOLD_COMPARISON = text(
+    """
+    SELECT replayed.id, replayed.surplus
+    FROM comparisons LEFT JOIN judgments AS replayed ON replayed.annotator_id = :annotator_id AND replayed.key = :key
+    WHERE comparisons.id = :comparison_id FOR NO KEY UPDATE OF comparisons
+    """
+)
 
 # The slot that the verdict takes: its own, be it filled by an earlier revision; else a free one; else one that is
 # only leased, for a verdict in hand is worth more than one that may never come. With all filled it is surplus.
@@ -81,24 +86,22 @@ def record_judgment(
     filled is kept as surplus; another verdict on what was judged already is its next revision. Raises Invalid
     for a ranking that cannot be read or that the campaign does not allow.
     """
-    replayed = session.execute(_REPLAYED, {"annotator_id": assignment.annotator_id, "key": key}).one_or_none()
-    if replayed is not None:
+    held = {"comparison_id": assignment.comparison_id, "annotator_id": assignment.annotator_id, "key": key}
+    replayed = session.execute(_HOLD_COMPARISON, held).one()
+    if replayed.id is not None:
         return Recorded(replayed.id, replayed.surplus, replayed=True)
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
     ranking = checked_ranking(verdict, question=question, shown_order=assignment.shown_order)
-    session.execute(_HOLD_COMPARISON, {"id": assignment.comparison_id})
     row = session.execute(
         _RECORD,
         {
-            "comparison_id": assignment.comparison_id,
+            **held,
             "assignment_id": assignment.id,
-            "revision": _next_revision(session, assignment),
-            "annotator_id": assignment.annotator_id,
+            "revision": assignment.last_revision + 1,
             "campaign_revision_id": question.revision_id,
             "ranking": None if ranking is None else orjson.dumps(ranking).decode(),
             "all_bad": verdict.all_bad,
             "active_ms": _plausible(verdict.active_ms),
-            "key": key,
             "ui_version": verdict.ui_version[:40],
             "now": now,
         },
@@ -133,10 +136,6 @@ def _question_shown(session: Session, *, assignment: HeldAssignment, number: int
         ).where(CampaignRevision.campaign_id == assignment.campaign_id, CampaignRevision.number == number)
     ).one_or_none()
     return Question(*shown) if shown is not None else assignment.question
-
-
-def _next_revision(session: Session, assignment: HeldAssignment) -> int:
-    return int(session.execute(_LAST_REVISION, {"assignment_id": assignment.id}).scalar_one()) + 1
 
 
 def _plausible(active_ms: int | None) -> int | None:
@@ -197,7 +196,7 @@ def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, las
         given = {
             "comparison_id": assignment.comparison_id,
             "assignment_id": assignment.id,
-            "revision": _next_revision(session, assignment),
+            "revision": assignment.last_revision + 1,
             "annotator_id": assignment.annotator_id,
             "campaign_revision_id": assignment.question.revision_id,
         }

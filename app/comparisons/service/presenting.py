@@ -9,14 +9,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.campaigns.models import Campaign, CampaignState
-from app.campaigns.service import current_revision
 from app.comparisons.models import CampaignQueue, QueueState
-from app.comparisons.service.desk import Question, current_question
+from app.comparisons.service.desk import QUESTION, Question
 from app.comparisons.service.leasing import Lease
+from app.comparisons.service.queueing import IS_LOW
 
 MOST_LEFT = 1000
 """What is left is counted up to here; more is only called more."""
@@ -72,6 +72,8 @@ class Desk:
     judged_today: int
     left: int
     undoable: uuid.UUID | None
+    is_low: bool = False
+    """Whether too few comparisons are ahead, and more can be made."""
     undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
 
     @property
@@ -80,48 +82,78 @@ class Desk:
         return self.left < MOST_LEFT
 
 
-_TALLY = text(
-    """
-    SELECT (SELECT count(*) FROM assignments
-            WHERE campaign_id = :campaign_id AND annotator_id = :annotator_id AND closed_at >= :today
+_DESK = text(
+    f"""
+    SELECT campaigns.id, campaigns.name, campaigns.state, question.*, prompts.messages,
+           (SELECT array_agg(completions.text ORDER BY places.place)
+            FROM unnest(CAST(:shown_order AS bigint[])) WITH ORDINALITY AS places(id, place)
+            JOIN completions ON completions.id = places.id) AS completions,
+           (SELECT count(*) FROM assignments
+            WHERE campaign_id = :id AND annotator_id = :annotator_id AND closed_at >= :today
               AND state = 'judged') AS judged_today,
            (SELECT id FROM assignments
-            WHERE campaign_id = :campaign_id AND annotator_id = :annotator_id AND state IN ('judged', 'skipped')
+            WHERE campaign_id = :id AND annotator_id = :annotator_id AND state IN ('judged', 'skipped')
               AND closed_at IS NOT NULL
-            ORDER BY closed_at DESC, leased_at DESC, id LIMIT 1) AS undoable
-    """
+            ORDER BY closed_at DESC, leased_at DESC, id LIMIT 1) AS undoable,
+           {IS_LOW} AS is_low
+    FROM campaigns CROSS JOIN LATERAL ({QUESTION}) AS question
+    LEFT JOIN comparisons ON comparisons.id = :comparison_id
+    LEFT JOIN prompts ON prompts.id = comparisons.prompt_id
+    WHERE campaigns.id = :id
+    """  # noqa: S608
 )
 
 
 def present_desk(
     session: Session,
     *,
-    campaign: Campaign,
+    campaign_id: int,
     annotator_id: int,
     lease: Lease | None,
     now: datetime,
     left: int | None = None,
+    low_below: int,
 ) -> Desk:
     """The desk with the leased comparison on it; without one, why there is none.
 
-    `left` is what the page before counted, less what was done since; None has it counted anew.
+    `left` is what the page before counted, less what was done since; None has it counted anew. `low_below` is
+    how many comparisons should be ahead.
     """
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    person = {"campaign_id": campaign.id, "annotator_id": annotator_id}
-    tally = session.execute(_TALLY, {**person, "today": midnight}).one()
-    standing, reason = (Standing.COMPARISON, "") if lease is not None else _why_none(session, campaign)
+    row = session.execute(
+        _DESK,
+        {
+            "id": campaign_id,
+            "annotator_id": annotator_id,
+            "comparison_id": lease.comparison_id if lease else None,
+            "shown_order": lease.shown_order if lease else [],
+            "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
+            "target": low_below,
+        },
+    ).one()
+    state = CampaignState(row.state)
+    standing, reason = (Standing.COMPARISON, "") if lease is not None else _why_none(session, campaign_id, state)
     if left is None and lease is not None:
-        left = count_left(session, campaign_id=campaign.id, annotator_id=annotator_id)
+        left = count_left(session, campaign_id=campaign_id, annotator_id=annotator_id)
     return Desk(
-        campaign_id=campaign.id,
-        campaign_name=campaign.name,
+        campaign_id=campaign_id,
+        campaign_name=row.name,
         standing=standing,
-        comparison=None if lease is None else _blind(session, lease, campaign_id=campaign.id),
+        comparison=None if lease is None else _blind(lease, row),
         reason=reason,
-        guidelines=current_revision(session, campaign.id).guidelines,
-        judged_today=tally.judged_today,
+        guidelines=row.guidelines,
+        judged_today=row.judged_today,
         left=0 if lease is None else max(1, min(left or 0, MOST_LEFT)),
-        undoable=tally.undoable if campaign.is_open else None,
+        undoable=row.undoable if state is CampaignState.OPEN else None,
+        is_low=row.is_low,
+    )
+
+
+def _blind(lease: Lease, row: Row[Any]) -> BlindComparison:
+    return BlindComparison(
+        assignment_id=lease.assignment_id,
+        messages=shown_messages(row.messages),
+        completions=list(row.completions),
+        question=Question(row.revision_id, row.number, row.ties_allowed, row.all_bad_allowed),
     )
 
 
@@ -152,29 +184,6 @@ def count_left(session: Session, *, campaign_id: int, annotator_id: int) -> int:
     return int(session.execute(_LEFT, given).scalar_one())
 
 
-_SHOWN = text(
-    """
-    SELECT prompts.messages,
-           (SELECT array_agg(completions.text ORDER BY places.place)
-            FROM unnest(CAST(:shown_order AS bigint[])) WITH ORDINALITY AS places(id, place)
-            JOIN completions ON completions.id = places.id) AS completions
-    FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
-    WHERE comparisons.id = :comparison_id
-    """
-)
-
-
-def _blind(session: Session, lease: Lease, *, campaign_id: int) -> BlindComparison:
-    asked = {"comparison_id": lease.comparison_id, "shown_order": lease.shown_order}
-    row = session.execute(_SHOWN, asked).one()
-    return BlindComparison(
-        assignment_id=lease.assignment_id,
-        messages=shown_messages(row.messages),
-        completions=list(row.completions),
-        question=current_question(session, campaign_id=campaign_id),
-    )
-
-
 def shown_messages(messages: list[dict[str, Any]]) -> list[ShownMessage]:
     """A prompt as annotators see it: the conversation, without instructions to the model."""
     return [
@@ -191,11 +200,12 @@ _SHUT = {
 }
 
 
-def _why_none(session: Session, campaign: Campaign) -> tuple[Standing, str]:
+def _why_none(session: Session, campaign_id: int, state: CampaignState) -> tuple[Standing, str]:
     """Why nothing is on the desk, and what stalls the making of completions."""
-    if not campaign.is_open:
-        return _SHUT[campaign.state], ""
-    queue = session.get(CampaignQueue, campaign.id, populate_existing=True)
+    if state is not CampaignState.OPEN:
+        return _SHUT[state], ""
+    campaign = session.get_one(Campaign, campaign_id)
+    queue = session.get(CampaignQueue, campaign_id, populate_existing=True)
     generates = campaign.alias is not None or campaign.pinned_version_id is not None
     if not generates or (queue is not None and queue.state is QueueState.RUN_OUT):
         return Standing.NOTHING_LEFT, ""

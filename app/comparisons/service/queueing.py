@@ -70,14 +70,13 @@ _AHEAD = """
       LIMIT :target) AS ahead
 """
 _COUNT_AHEAD = text(_AHEAD)
-_IS_LOW = text(
-    f"""
-    SELECT CASE
-      WHEN coalesce((SELECT state = 'run_out' FROM campaign_queues WHERE campaign_id = :id), false) THEN false
-      WHEN (SELECT alias IS NULL AND pinned_version_id IS NULL FROM campaigns WHERE id = :id) THEN false
-      ELSE ({_AHEAD}) < :target END
-    """  # noqa: S608
-)
+IS_LOW = f"""
+    CASE WHEN coalesce((SELECT state = 'run_out' FROM campaign_queues WHERE campaign_id = :id), false) THEN false
+         WHEN (SELECT alias IS NULL AND pinned_version_id IS NULL FROM campaigns WHERE id = :id) THEN false
+         ELSE ({_AHEAD}) < :target END
+"""  # noqa: S608
+"""Whether fewer than `:target` comparisons are ahead in campaign `:id`, and more can be made."""
+_IS_LOW = text(f"SELECT {IS_LOW}")
 
 
 def refill_if_low(session: Session, *, campaign_id: int, target: int) -> None:
