@@ -10,7 +10,8 @@ A domain's `jobs.py` holds a procrastinate `Blueprint`; the worker adds it under
         with place.session_factory.begin() as session: ...
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 
 from procrastinate import JobContext
 
@@ -26,6 +27,12 @@ class Workplace:
     settings: Settings
     session_factory: SessionFactory
     clock: Clock
+    stopping: Event = field(default_factory=Event)
+    """Set once the worker was told to stop: a job that takes long leaves what it is at, fit to be taken up again."""
+
+
+class WorkerStopping(Exception):
+    """A job left off because its worker stops; whoever runs it again goes on where it was."""
 
 
 def workplace(context: JobContext) -> Workplace:

@@ -6,6 +6,7 @@ A job whose worker has shown no heartbeat for `SILENCE_SECONDS` is run again; ev
 import asyncio
 import logging
 import os
+import signal
 import sys
 
 from procrastinate import App, Blueprint, PsycopgConnector
@@ -27,8 +28,10 @@ logger = logging.getLogger("palate.worker")
 HEARTBEAT_SECONDS = 3.0
 SILENCE_SECONDS = 12.0
 """Silence after which a worker counts as dead: four heartbeats missed."""
-STOP_SECONDS = 5.0
+STOP_SECONDS = 6.0
 """How long running jobs may go on after a polite stop; then they are left to be run again."""
+END_SECONDS = 7.0
+"""How long after a polite stop the process ends at the latest, before `palate up` kills it."""
 
 JOBS: dict[str, Blueprint] = {
     "comparisons": comparison_jobs,
@@ -53,16 +56,14 @@ def run_worker(settings: Settings, *, concurrency: int) -> None:
     engine = make_engine(settings.database_url, pool_size=concurrency)
     place = Workplace(settings=settings, session_factory=make_session_factory(engine), clock=utc_now)
     asyncio.run(_work(make_worker_app(settings.database_url), place, concurrency=concurrency))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    _end_process()
 
 
 async def _work(app: App, place: Workplace, *, concurrency: int) -> None:
     async with app.open_async():
         rescuer = asyncio.create_task(rescue_for_ever(app))
-        try:
-            await app.run_worker_async(
+        work = asyncio.create_task(
+            app.run_worker_async(
                 name="palate",
                 concurrency=concurrency,
                 fetch_job_polling_interval=2.0,
@@ -71,9 +72,37 @@ async def _work(app: App, place: Workplace, *, concurrency: int) -> None:
                 update_heartbeat_interval=HEARTBEAT_SECONDS,
                 stalled_worker_timeout=SILENCE_SECONDS,
                 additional_context={"workplace": place},
+                install_signal_handlers=False,
             )
+        )
+        _stop_on_signal(place, work)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not place.stopping.is_set():
+                raise
         finally:
             rescuer.cancel()
+
+
+def _stop_on_signal(place: Workplace, work: asyncio.Task[None]) -> None:
+    """On SIGTERM or Ctrl-C fetch no further job and tell the running ones; procrastinate alone would not tell them."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not place.stopping.is_set():
+            place.stopping.set()
+            work.cancel()
+            loop.call_later(END_SECONDS, _end_process)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+def _end_process() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def rescue_for_ever(app: App) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 COMMANDS = {
     "serve": ("trainer.serving", "main"),
@@ -30,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "run",
         help="carry out a training run, or go on with one that was interrupted",
         description="Carry out the training run in a folder. Exit codes: 0 the run succeeded or had ended before, "
-        "1 failed (report.json says why), 2 usage, 3 another trainer holds the run, 4 cancelled.",
+        "1 failed (report.json says why), 2 usage, 3 another trainer holds the run, 4 cancelled, 5 told to leave by "
+        "SIGTERM or Ctrl-C: the same command goes on with the run.",
     )
     run.add_argument("folder", type=Path, help="run folder that holds request.json")
     commands.add_parser("serve", help="serve model versions over HTTP")
@@ -46,7 +49,19 @@ def carry_out_run(folder: Path) -> int:
     from trainer.run import run
 
     logging.disable_progress_bar()
-    return int(run(folder))
+    return int(run(folder, must_leave=leave_on_signal()))
+
+
+def leave_on_signal() -> Callable[[], bool]:
+    """Whether SIGTERM or Ctrl-C came: the run is left after the step it is at. A second one ends it on the spot."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    return lambda: bool(received)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from trainer.logps import (
     vocabulary_size,
 )
 from trainer.objectives import dpo_loss, drift_kl, likelihood_loss, reward_margins
-from trainer.record import Recorder
+from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
 
 WATCHED_PAIRS = 128
@@ -53,7 +53,8 @@ def train(
 ) -> TrainingState:
     """Train `policy` in place on `pairs`, taking up the newest checkpoint, and return where it ended.
 
-    Raises DivergedError where the loss or a gradient is no longer a number, RunCancelled on request.
+    Raises DivergedError where the loss or a gradient is no longer a number, RunCancelled on request, RunInterrupted
+    where told to leave, with a checkpoint of the last step.
     """
     batch_pairs = min(hyperparameters.batch_pairs, len(pairs))
     steps = planned_steps(len(pairs), batch_pairs=batch_pairs, epochs=hyperparameters.epochs, limit=budget.max_steps)
@@ -61,7 +62,11 @@ def train(
     usual_weight = sum(pair.weight for pair in pairs) / len(pairs)
     state = restore_checkpoint(checkpoints, policy, optimizer)
     while not state.finished:
-        recorder.heed_control()
+        try:
+            recorder.heed_control()
+        except RunInterrupted:
+            save_checkpoint(checkpoints, state, policy, optimizer)
+            raise
         step = state.step + 1
         batch = [pairs[index] for index in batch_indices(step, count=len(pairs), size=batch_pairs, seed=seed)]
         rate = hyperparameters.learning_rate * rate_factor(step, steps, warmup_fraction=hyperparameters.warmup_fraction)

@@ -50,6 +50,10 @@ class RunCancelled(Exception):
     """Someone asked for the run to be cancelled."""
 
 
+class RunInterrupted(Exception):
+    """The trainer was told to leave; the run goes on when it is started again."""
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold the run folder; the lock goes with the process, however it ends. Raises RunBusyError if held."""
@@ -77,11 +81,17 @@ class Progress(Contract):
 
 
 class Recorder:
-    """Writes `metrics.jsonl`, heeds `control.json`, and keeps the time of each stage across restarts."""
+    """Writes `metrics.jsonl`, heeds `control.json`, and keeps the time of each stage across restarts.
 
-    def __init__(self, folder: Path, *, say: Callable[[str], None]) -> None:
+    `must_leave` is asked wherever the run may be interrupted: whether the trainer was told to leave.
+    """
+
+    def __init__(
+        self, folder: Path, *, say: Callable[[str], None], must_leave: Callable[[], bool] = lambda: False
+    ) -> None:
         self._folder = folder
         self._say = say
+        self._must_leave = must_leave
         self._progress_path = folder / CHECKPOINTS_FOLDER / PROGRESS_FILE
         self._progress_path.parent.mkdir(exist_ok=True)
         self._progress = self._taken_up()
@@ -152,23 +162,27 @@ class Recorder:
             self._say(message)
 
     def tick(self, share: float) -> None:
-        """A row for the progress bar alone, and a chance to be paused or cancelled."""
+        """A row for the progress bar alone, and a chance to be paused, cancelled or interrupted."""
         self.heed_control()
         self.row(share)
 
     def heed_control(self) -> None:
-        """Return at once, or when no longer paused. Raises RunCancelled."""
+        """Return at once, or when no longer paused. Raises RunCancelled, or RunInterrupted."""
         paused_at: float | None = None
-        while (command := self._command()) is Command.PAUSE:
+        while (command := self._command()) is Command.PAUSE and not self._must_leave():
             if paused_at is None:
                 paused_at = time.monotonic()
                 self.row(self._share, message="Paused.")
             time.sleep(PAUSE_POLL_SECONDS)
         if paused_at is not None:
             self._paused_seconds += time.monotonic() - paused_at
-            self.row(self._share, message="Going on.")
         if command is Command.CANCEL:
             raise RunCancelled
+        if self._must_leave():
+            self.row(self._share, message="Waiting to go on: the trainer was told to leave.")
+            raise RunInterrupted
+        if paused_at is not None:
+            self.row(self._share, message="Going on.")
 
     def _command(self) -> Command:
         path = self._folder / CONTROL_FILE

@@ -1,8 +1,8 @@
 """One training run, from `request.json` to `report.json`: read from top to bottom.
 
 Every stage leaves what it found under `checkpoints/`, so a run taken up again after a kill goes on where
-it was. Whatever happens, the report is written last and says how the run ended; without one, the run can
-be taken up again.
+it was. Whatever happens, the report is written last and says how the run ended; without one, as when the
+trainer was told to leave, the run can be taken up again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -45,7 +46,7 @@ from trainer.evaluate import Examination, Measured, examination, measure, probe_
 from trainer.groups import DROP_REASONS, TokenizedPair, preference_pairs, sides, tokenized_pairs
 from trainer.loop import train
 from trainer.models import context_tokens, load_model, stored_dtype, verify_model
-from trainer.record import Recorder, RunBusyError, RunCancelled, run_lock
+from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
 
@@ -61,7 +62,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "pyarrow")
 
 
 class ExitCode(IntEnum):
-    """How the process ends. Any other code (a kill, Ctrl-C) means: no report, start it again to go on."""
+    """How the process ends. Any other code (that of a kill) means: no report, start it again to go on."""
 
     DONE = 0
     """The run succeeded, or had ended before."""
@@ -72,6 +73,8 @@ class ExitCode(IntEnum):
     BUSY = 3
     """Another trainer holds the run."""
     CANCELLED = 4
+    INTERRUPTED = 5
+    """Told to leave (SIGTERM, Ctrl-C): no report, but a checkpoint; start it again to go on."""
 
 
 @dataclass
@@ -110,8 +113,11 @@ class Pairs:
     held_out: list[TokenizedPair]
 
 
-def run(folder: Path) -> ExitCode:
-    """Carry out the run in `folder`, or what is left of it, and say how that ended."""
+def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False) -> ExitCode:
+    """Carry out the run in `folder`, or what is left of it, and say how that ended.
+
+    `must_leave` is asked between steps and between batches of samples; once it says so, the run is left where it is.
+    """
     if not folder.is_dir():
         say(f"There is no run folder at {folder}.")
         return ExitCode.USAGE
@@ -120,21 +126,26 @@ def run(folder: Path) -> ExitCode:
             if (folder / REPORT_FILE).is_file():
                 say(f"{folder / REPORT_FILE} is there: the run has ended, nothing is left to do.")
                 return ExitCode.DONE
-            return _run_to_a_report(folder)
+            return _run_to_a_report(folder, must_leave)
     except RunBusyError as error:
         say(str(error))
         return ExitCode.BUSY
+    except RunInterrupted:
+        say("Start the run again to go on with it.")
+        return ExitCode.INTERRUPTED
 
 
-def _run_to_a_report(folder: Path) -> ExitCode:
+def _run_to_a_report(folder: Path, must_leave: Callable[[], bool]) -> ExitCode:
     findings = Findings()
     recorder: Recorder | None = None
     state, message = Outcome.SUCCEEDED, ""
     try:
-        recorder = Recorder(folder, say=say)
+        recorder = Recorder(folder, say=say, must_leave=must_leave)
         (folder / CHECKPOINTS_FOLDER / ROOM_FILE).write_bytes(bytes(LEAST_FREE_BYTES))
         findings.request = read_request(folder)
         _carry_out(findings.request, folder, recorder, findings)
+    except RunInterrupted:
+        raise
     except RunCancelled:
         state, message = Outcome.CANCELLED, "The run was cancelled. No model was written."
     except TrainerError as error:

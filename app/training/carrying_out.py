@@ -1,16 +1,18 @@
 """Carrying out a run, from a frozen snapshot to a version that serves: read from top to bottom.
 
 It can be killed anywhere and called again: each step first looks whether it has been taken. The trainer is a
-process of its own that outlives the worker; whoever carries the run on finds it by its lock.
+process of its own. It outlives a worker that dies, and whoever carries the run on finds it by its lock; a worker that
+is told to stop sends it away first, and whoever carries the run on starts it again from its checkpoint.
 """
 
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.background import Workplace
+from app.background import WorkerStopping, Workplace
 from app.datasets.models import SnapshotState
 from app.datasets.service.freezing import freeze_snapshot
 from app.deployments.models import ModelVersion
@@ -50,12 +52,18 @@ MOST_STARTS_IN_VAIN = 3
 """How often a trainer that died is started again without getting further than before."""
 CANCEL_PATIENCE_SECONDS = 60.0
 """How long a trainer may take to heed a cancellation before it is killed: loading a large model takes a while."""
+LEAVE_SECONDS = 5.0
+"""How long a trainer may take to write a checkpoint and leave, less than `palate up` waits for the worker to stop."""
+WAITING_TO_GO_ON = (
+    "Waiting to go on: the worker was stopped. The run goes on from where it is once a worker runs again."
+)
 
 
 def carry_out(place: Workplace, *, run_id: int, poll_seconds: float = POLL_SECONDS) -> None:
     """Bring a run to its end, wherever it stands; a run that is over is left alone.
 
     A worker that is only taken for dead may still be at it: then this one waits, and finds the run over.
+    Raises WorkerStopping where the worker was told to stop first.
     """
     folder = place.settings.runs_dir.resolve() / str(run_id)
     with alone(folder.with_name(f"{run_id}.worker-lock")):
@@ -142,7 +150,8 @@ def _model_ref(version: ModelVersion) -> ModelRef:
 def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float) -> Report | None:
     """Start the trainer or find it, and keep the run's row up to date until its report is there.
 
-    None where the run was cancelled before there was a report. Raises Conflict where the trainer keeps dying.
+    None where the run was cancelled before there was a report. Raises Conflict where the trainer keeps dying,
+    WorkerStopping where the worker is told to stop.
     """
     trainer, metrics = TrainerProcess(folder), Metrics.of(folder)
     give_up_at: float | None = None
@@ -155,6 +164,8 @@ def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float)
             return read_json(folder / REPORT_FILE, Report)
         if not alive and cancelled:
             return None
+        if place.stopping.is_set():
+            _leave(place, run_id=run_id, folder=folder, trainer=trainer, metrics=metrics)
         if not alive:
             _start_again(trainer, folder, metrics)
         elif cancelled and give_up_at is None:
@@ -162,7 +173,7 @@ def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float)
             give_up_at = time.monotonic() + CANCEL_PATIENCE_SECONDS
         elif give_up_at is not None and time.monotonic() > give_up_at:
             trainer.kill()
-        time.sleep(poll_seconds)
+        place.stopping.wait(poll_seconds)
 
 
 def _start_again(trainer: TrainerProcess, folder: Path, metrics: Metrics) -> None:
@@ -179,6 +190,18 @@ def _start_again(trainer: TrainerProcess, folder: Path, metrics: Metrics) -> Non
         )
     write_starts(folder, starts)
     trainer.start()
+
+
+def _leave(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerProcess, metrics: Metrics) -> NoReturn:
+    """Send the trainer away and leave the run, still running, to whoever carries it on. Raises WorkerStopping."""
+    if trainer.is_alive():
+        trainer.send_away(patience_seconds=LEAVE_SECONDS)
+        write_starts(folder, read_starts(folder).one_less())
+    _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
+    waiting = update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING, ~Run.cancel_requested)
+    with place.session_factory.begin() as session:
+        session.execute(waiting.values(message=WAITING_TO_GO_ON))
+    raise WorkerStopping
 
 
 def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metrics) -> bool:

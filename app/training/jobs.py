@@ -2,8 +2,9 @@
 
 from procrastinate import Blueprint, JobContext, RetryStrategy
 
-from app.background import workplace
+from app.background import WorkerStopping, workplace
 from app.deployments.model_server import unload_versions
+from app.queue import enqueue
 from app.training.carrying_out import carry_out as carry_out_run
 from app.training.carrying_out import fail_run
 from app.training.service.deciding import idle_version_names
@@ -17,10 +18,16 @@ STUBBORN = RetryStrategy(max_attempts=MOST_ATTEMPTS, linear_wait=5)
 
 @blueprint.task(name="carry_out", pass_context=True, retry=STUBBORN)
 def carry_out(context: JobContext, *, run_id: int) -> None:
-    """Bring a run to its end; after too many unexpected errors the run fails rather than wait for ever."""
+    """Bring a run to its end; after too many unexpected errors the run fails rather than wait for ever.
+
+    Where the worker stops meanwhile, the job is put in line anew: that is nobody's failed attempt.
+    """
     place = workplace(context)
     try:
         carry_out_run(place, run_id=run_id)
+    except WorkerStopping:
+        with place.session_factory.begin() as session:
+            enqueue(session, "training:carry_out", run_id=run_id)
     except Exception as error:
         if context.job.attempts >= MOST_ATTEMPTS:
             fail_run(place, run_id=run_id, reason=f"The worker met an error again and again: {error}")

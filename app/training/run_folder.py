@@ -141,6 +141,10 @@ class Starts(BaseModel):
             return Starts(in_vain=0, fraction=fraction)
         return Starts(in_vain=self.in_vain + 1, fraction=self.fraction)
 
+    def one_less(self) -> "Starts":
+        """The count without the last start: that trainer did not die, it was told to leave."""
+        return Starts(in_vain=max(-1, self.in_vain - 1), fraction=self.fraction)
+
 
 def read_starts(folder: Path) -> Starts:
     """The count so far; a fresh one where there is none or it cannot be read."""

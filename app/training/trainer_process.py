@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from trainer.contract import LOCK_FILE, LOG_FILE
 
 SECRETS = ("PALATE_", "DATABASE_URL", "PG")
 """Beginnings of environment variables that are none of the trainer's business."""
+LOOK_SECONDS = 0.05
+"""How often a trainer that was sent away is looked after."""
 
 
 class TrainerProcess:
-    """The trainer of one run, whoever started it. It outlives the worker, and another worker finds it again."""
+    """The trainer of one run, whoever started it. It outlives a worker that dies, and another worker finds it again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -42,12 +45,18 @@ class TrainerProcess:
                 start_new_session=True,
             )
 
+    def send_away(self, *, patience_seconds: float) -> None:
+        """Ask the trainer to leave with a checkpoint, and kill it where that takes too long: the run survives both."""
+        self._signal(signal.SIGTERM)
+        give_up_at = time.monotonic() + patience_seconds
+        while self.is_alive() and time.monotonic() < give_up_at:
+            time.sleep(LOOK_SECONDS)
+        if self.is_alive():
+            self.kill()
+
     def kill(self) -> None:
         """End a trainer that does not listen."""
-        pid = self._started.pid if self._started is not None and self._started.poll() is None else self._holder()
-        if pid is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         if self._started is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._started.wait(timeout=10)
@@ -61,6 +70,12 @@ class TrainerProcess:
     def exit_status(self) -> int | None:
         """The exit status of the trainer started here; None while it runs, or where another started it."""
         return self._started.poll() if self._started is not None else None
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = self._started.pid if self._started is not None and self._started.poll() is None else self._holder()
+        if pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
     def _holder(self) -> int | None:
         """The process that holds the lock, as it wrote it there."""

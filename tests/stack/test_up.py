@@ -1,8 +1,12 @@
 """`palate up` from the terminal's side: one command, clear words, and nothing lost when its plug is pulled."""
 
 import re
+import shutil
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,6 +16,9 @@ import pytest
 from app.errors import Unavailable
 from app.stack.up import refuse_full_disk
 from tests.e2e.conftest import RunningPalate, start_palate, stop_palate
+from tests.factories.datasets import house, write_lines
+from tests.training.conftest import steps_taken, trainers_of
+from trainer.contract import REPORT_FILE, REQUEST_FILE, Outcome, Report, read_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("up")]
 
@@ -70,6 +77,82 @@ def test_a_killed_child_is_back_within_seconds(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, "the pages did not come back"
             time.sleep(0.1)
     stop_palate(palate)
+
+
+def test_a_run_stops_with_palate_and_goes_on_at_the_next_start_with_the_same_numbers(tmp_path: Path) -> None:
+    palate = start_palate(tmp_path / "data")
+    folder = train(palate)
+
+    trainer = trainer_of(folder)
+    stop_palate(palate)
+    wait_gone([trainer], seconds=1)
+    left_at = steps_taken(folder)
+    assert not (folder / REPORT_FILE).exists()
+    assert [path.name for path in (folder / "checkpoints").glob(f"step-{left_at}")], "it left with a checkpoint"
+
+    palate = start_palate(tmp_path / "data")
+    trainer = trainer_of(folder, further_than=left_at)
+    palate.process.kill()
+    palate.process.wait()
+    wait_gone([trainer])
+    left_at = steps_taken(folder)
+    assert not (folder / REPORT_FILE).exists()
+
+    palate = start_palate(tmp_path / "data")
+    trainer = trainer_of(folder, further_than=left_at)
+    worker = next(child for child in descendants(palate) if "worker" in child.cmdline())
+    worker.kill()
+    wait_for((folder / REPORT_FILE).is_file)
+    wait_gone([trainer], seconds=5)
+    assert not trainers_of(folder), "the next worker adopted the trainer that its worker left behind"
+    report = read_json(folder / REPORT_FILE, Report)
+    assert (report.state, report.resumed) == (Outcome.SUCCEEDED, 2)
+    assert steps_taken(folder) == report.steps, "no step was taken twice"
+
+    stop_palate(palate)
+    undisturbed = undisturbed_report(folder, tmp_path / "undisturbed")
+    varying = {"started_at", "finished_at", "resumed", "seconds"}
+    assert report.model_dump(exclude=varying) == undisturbed.model_dump(exclude=varying)
+
+
+def train(palate: RunningPalate) -> Path:
+    """Judge the starter model and ask for a run of some hundred steps; the folder of the run."""
+    lines = [
+        house(f"What is {number} in words?", "1>2", completions=("Happily! A number.", "No idea. Look it up."))
+        for number in range(60)
+    ]
+    file = write_lines(palate.data_dir.parent / "judged.jsonl", lines)
+    for command in (
+        ("comparisons", "import", str(file), "--campaign", "First steps"),
+        ("train", "--line", "starter", "--epochs", "80", "--no-wait"),
+    ):
+        done = palate.command(*command)
+        assert done.returncode == 0, done.stderr
+    folder = palate.data_dir.resolve() / "runs" / "1"
+    wait_for(lambda: steps_taken(folder) > 30)
+    return folder
+
+
+def undisturbed_report(folder: Path, beside: Path) -> Report:
+    """The report of the same request carried out from end to end."""
+    beside.mkdir()
+    shutil.copy(folder / REQUEST_FILE, beside)
+    subprocess.run([sys.executable, "-m", "trainer", "run", str(beside)], check=True, capture_output=True)
+    return read_json(beside / REPORT_FILE, Report)
+
+
+def trainer_of(folder: Path, *, further_than: int = 0) -> psutil.Process:
+    """The one trainer of a run, once it has got further than a step."""
+    wait_for(lambda: steps_taken(folder) > further_than + 30)
+    (pid,) = trainers_of(folder)
+    return psutil.Process(pid)
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        time.sleep(0.05)
 
 
 def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:

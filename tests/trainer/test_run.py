@@ -189,6 +189,51 @@ def test_a_run_killed_again_and_again_ends_with_the_same_numbers(make_run: MakeR
     assert list(killed.rglob("*.part")) == []
 
 
+@pytest.mark.slow
+def test_a_run_told_to_leave_again_and_again_leaves_a_checkpoint_and_ends_with_the_same_numbers(
+    make_run: MakeRun,
+) -> None:
+    longer = Hyperparameters(epochs=40, learning_rate=1e-3)
+    seldom = Budget(threads=1, checkpoint_every_steps=1000, evaluate_every_steps=50)
+    unbroken, left = (make_run(name, hyperparameters=longer, budget=seldom) for name in ("unbroken", "left"))
+    assert started(unbroken).wait() == ExitCode.DONE
+    asked = [('"stage":"before"', signal.SIGTERM), ('"step":7,', signal.SIGTERM), ('"step":90,', signal.SIGINT)]
+    for instant, number in asked:
+        process = started(left)
+        wait_for(left, instant, process)
+        process.send_signal(number)
+        assert process.wait(20) == ExitCode.INTERRUPTED
+        assert not (left / REPORT_FILE).exists()
+        last = metrics_of(left)[-1]
+        assert last.message == "Waiting to go on: the trainer was told to leave."
+        steps = [row.step for row in metrics_of(left) if row.loss is not None]
+        checkpoints = {path.name for path in (left / "checkpoints").glob("step-*")}
+        assert checkpoints >= ({f"step-{steps[-1]}"} if steps else set())
+    assert started(left).wait() == ExitCode.DONE
+    assert report_of(left).resumed == 3
+    assert [row.step for row in metrics_of(left) if row.loss is not None] == list(range(1, 201)), "no step was lost"
+    assert numbers_of(left) == numbers_of(unbroken)
+
+
+def test_a_paused_run_that_is_told_to_leave_does_not_wait_for_its_pause_to_end(make_run: MakeRun) -> None:
+    folder = make_run()
+    write_json(folder / "control.json", Control(command=Command.PAUSE))
+    left = threading.Event()
+    codes: list[ExitCode] = []
+    thread = threading.Thread(target=lambda: codes.append(run(folder, must_leave=left.is_set)))
+    thread.start()
+    while not (folder / METRICS_FILE).is_file():
+        time.sleep(0.01)
+    left.set()
+    thread.join(timeout=30)
+    assert codes == [ExitCode.INTERRUPTED]
+    assert [row.message for row in metrics_of(folder)] == [
+        "Paused.",
+        "Waiting to go on: the trainer was told to leave.",
+    ]
+    assert not (folder / REPORT_FILE).exists()
+
+
 def test_a_line_half_written_by_a_kill_is_cut_off(make_run: MakeRun) -> None:
     folder = make_run()
     (folder / METRICS_FILE).write_text('{"at":"2026-11-23T12:00:00Z","stage":"loading","fraction":0}\n{"at":"2026-1')

@@ -1,20 +1,36 @@
 """A run survives whatever happens to worker and trainer: killed, called off, found again. The real trainer runs."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.unitofwork import UOWTransaction
 
+from app.background import WorkerStopping
 from app.deployments.models import Deployment, ModelVersion
-from app.training.carrying_out import carry_out
+from app.training.carrying_out import MOST_STARTS_IN_VAIN, carry_out
 from app.training.models import Run, RunState
 from app.training.run_folder import write_request
 from app.training.service.requesting import cancel_run
 from tests.conftest import NOW
 from tests.training.conftest import LONG, QUICK, Shop, kill_trainers, meanwhile, steps_taken, trainers_of
-from trainer.contract import ModelRef, Report, RunRequest, SnapshotRef
+from trainer.contract import (
+    LOG_FILE,
+    REPORT_FILE,
+    REQUEST_FILE,
+    ModelRef,
+    Report,
+    RunRequest,
+    SnapshotRef,
+    read_json,
+)
 
 
 class PowerCut(Exception):
@@ -79,6 +95,69 @@ def test_another_worker_takes_up_a_trainer_that_the_first_one_left_behind(shop: 
     assert run.state is RunState.SUCCEEDED, run.message
     assert seen == set(left_behind), "nobody started a second one"
     assert Report.model_validate(run.report).resumed == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_stops_sends_its_trainer_away_and_the_next_one_ends_with_the_same_numbers(shop: Shop) -> None:
+    run_id = shop.ask(LONG)
+    folder = shop.folder(run_id)
+    with meanwhile(lambda: steps_taken(folder) > 20 and stop(shop)), pytest.raises(WorkerStopping):
+        carry_out(shop.place, run_id=run_id)
+    assert trainers_of(folder) == []
+    assert not (folder / REPORT_FILE).exists()
+    run = shop.run(run_id)
+    assert (run.state, run.finished_at) == (RunState.RUNNING, None)
+    assert "Waiting to go on" in run.message
+    assert max(row["step"] for row in run.metrics) == steps_taken(folder)
+    shop.place.stopping.clear()
+    carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    assert shop.run(run_id).state is RunState.SUCCEEDED
+    report = read_json(folder / REPORT_FILE, Report)
+    assert report.resumed == 1
+    assert steps_taken(folder) == report.steps, "no step was taken twice"
+    assert numbers_of(report) == numbers_of(undisturbed(folder))
+
+
+def test_a_trainer_that_does_not_leave_is_killed_and_the_run_goes_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.training.carrying_out.LEAVE_SECONDS", 0.3)
+    run_id = shop.ask()
+    folder = shop.folder(run_id)
+
+    def deafen_and_stop() -> bool:
+        for pid in trainers_of(folder):
+            os.kill(pid, signal.SIGSTOP)
+            return stop(shop)
+        return False
+
+    with meanwhile(deafen_and_stop), pytest.raises(WorkerStopping):
+        carry_out(shop.place, run_id=run_id)
+    assert trainers_of(folder) == []
+    shop.place.stopping.clear()
+    carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    assert shop.run(run_id).state is RunState.SUCCEEDED
+
+
+def test_stopping_again_and_again_at_the_same_place_is_not_taken_for_a_trainer_that_dies(shop: Shop) -> None:
+    run_id = shop.ask()
+    folder = shop.folder(run_id)
+    for _ in range(MOST_STARTS_IN_VAIN + 3):
+        shop.place.stopping.clear()
+        with meanwhile(lambda: bool(trainers_of(folder)) and stop(shop)), pytest.raises(WorkerStopping):
+            carry_out(shop.place, run_id=run_id)
+    shop.place.stopping.clear()
+    carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    assert shop.run(run_id).state is RunState.SUCCEEDED
+
+
+def test_a_worker_that_stops_before_the_trainer_is_started_starts_none(shop: Shop) -> None:
+    run_id = shop.ask()
+    stop(shop)
+    with pytest.raises(WorkerStopping):
+        carry_out(shop.place, run_id=run_id)
+    assert not (shop.folder(run_id) / LOG_FILE).exists()
+    assert shop.run(run_id).state is RunState.RUNNING
 
 
 def test_a_worker_killed_between_registering_and_deploying_leaves_neither_and_the_next_does_both(shop: Shop) -> None:
@@ -175,6 +254,26 @@ def test_a_folder_of_an_earlier_installation_is_not_mistaken_for_the_run(shop: S
     run = shop.run(run_id)
     assert run.state is RunState.FAILED
     assert "holds another run (other-v1). Move it away" in run.message
+
+
+def stop(shop: Shop) -> bool:
+    """Tell the worker to stop, as SIGTERM does."""
+    shop.place.stopping.set()
+    return True
+
+
+def undisturbed(folder: Path) -> Report:
+    """The report of the same request carried out beside it, from end to end."""
+    beside = folder.with_name(f"{folder.name}-undisturbed")
+    beside.mkdir()
+    shutil.copy(folder / REQUEST_FILE, beside / REQUEST_FILE)
+    subprocess.run([sys.executable, "-m", "trainer", "run", str(beside)], check=True, capture_output=True)
+    return read_json(beside / REPORT_FILE, Report)
+
+
+def numbers_of(report: Report) -> dict[str, object]:
+    """What must not depend on interruptions: all but times, the hash of the weights included."""
+    return report.model_dump(exclude={"started_at", "finished_at", "resumed", "seconds"})
 
 
 def counted(shop: Shop) -> tuple[int, int]:
