@@ -4,13 +4,17 @@ Prompts and completions are hostile input: raw HTML is shown as text, links lose
 only come from this origin (the Content-Security-Policy says the same).
 """
 
+import comrak
 import nh3
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-_markdown = MarkdownIt("commonmark", {"html": False, "breaks": True, "linkify": False}).enable(
-    ["table", "strikethrough"]
-)
+_EXTENSIONS = comrak.ExtensionOptions()
+_EXTENSIONS.table = True
+_EXTENSIONS.strikethrough = True
+_EXTENSIONS.cjk_friendly_emphasis = True
+_RENDERING = comrak.RenderOptions()
+_RENDERING.escape = True  # raw HTML is shown as the text that it is
+_RENDERING.hardbreaks = True
 
 ALLOWED_TAGS = {
     "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
@@ -20,7 +24,8 @@ ALLOWED_TAGS = {
 
 def render_markdown(text: str) -> Markup:
     """Safe HTML for a text. Bidirectional control characters are dropped: they can disguise what is shown."""
-    html = _markdown.render(text.translate(_BIDI_CONTROLS))
+    shown = text.translate(_BIDI_CONTROLS)
+    html = comrak.render_markdown(shown, extension_options=_EXTENSIONS, render_options=_RENDERING)
     clean = nh3.clean(
         html,
         tags=ALLOWED_TAGS,
