@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 import orjson
 import psycopg
 from fastapi import Depends, Request
+from psycopg.rows import namedtuple_row
 from sqlalchemy import DateTime, Enum, MetaData, create_engine, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Engine
@@ -97,6 +98,29 @@ SessionFactory = sessionmaker[Session]
 def make_session_factory(engine: Engine) -> SessionFactory:
     """Sessions whose objects stay readable after their transaction: pages render what services returned."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def run_sql(session: Session, statement: str, parameters: dict[str, Any]) -> psycopg.Cursor[Any]:
+    """Run hand-written SQL (`%(name)s`) in the session's transaction, straight on its connection; rows are tuples
+    with names. For the path from a verdict to the next comparison, where SQLAlchemy would take half of the time.
+    """
+    session.flush()
+    connection = session.connection().connection.driver_connection
+    assert connection is not None
+    cursor: psycopg.Cursor[Any] = connection.cursor(row_factory=namedtuple_row)
+    return cursor.execute(statement, parameters)
+
+
+def find_row(session: Session, statement: str, parameters: dict[str, Any]) -> Any | None:
+    """The first row of hand-written SQL, or None."""
+    return run_sql(session, statement, parameters).fetchone()
+
+
+def get_row(session: Session, statement: str, parameters: dict[str, Any]) -> Any:
+    """The row of hand-written SQL that always gives one."""
+    row = find_row(session, statement, parameters)
+    assert row is not None, "the statement gave no row"
+    return row
 
 
 async def get_session(request: Request) -> AsyncIterator[Session]:

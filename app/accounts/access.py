@@ -1,7 +1,8 @@
 """Who is asking, what each route needs of them, and proof that a form came from our own page.
 
 Every route states its need through one dependency marked by `declares`; a test walks all routes as every
-role and as nobody. Those that only look at the request are `async`: a hop to a thread costs more than they do. Campaigns, datasets and training add their own in their `access.py`.
+role and as nobody. Those that only look at the request are `async`: a hop to a thread costs more than they do.
+Campaigns, datasets and training add their own in their `access.py`.
 """
 
 import hashlib

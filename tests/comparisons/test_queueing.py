@@ -11,11 +11,11 @@ from app.campaigns.models import Campaign, CampaignState
 from app.comparisons.models import CampaignQueue, Comparison, ComparisonState, QueueState, Slot
 from app.comparisons.service.desk import hold_desk
 from app.comparisons.service.leasing import lease_next
+from app.comparisons.service.presenting import present_desk
 from app.comparisons.service.queueing import (
     Draft,
     fill_queue,
     next_draft,
-    refill_if_low,
     request_fill,
     store_comparison,
 )
@@ -113,8 +113,7 @@ def test_whoever_is_ahead_of_the_others_gets_more_though_many_slots_are_free(ses
     assert next_draft(session, campaign_id=campaign.id, target=2, now=NOW) is None
     desk = make_desk(session, campaign)
     desk.judge(desk.take())
-    refill_if_low(session, campaign_id=campaign.id, target=4)
-    assert len(queued(session)) == 1
+    assert is_low(session, campaign, below=2)
     assert draft_of(session, campaign, target=2)
 
 
@@ -142,8 +141,7 @@ def test_a_campaign_on_imported_completions_asks_no_model(session: Session) -> N
     campaign = make_campaign(session)
     campaign.alias = None
     session.flush()
-    refill_if_low(session, campaign_id=campaign.id, target=10)
-    assert queued(session) == []
+    assert not is_low(session, campaign, below=5)
 
 
 def test_samples_of_a_version_that_no_longer_serves_are_not_stored(session: Session) -> None:
@@ -202,16 +200,24 @@ def test_a_campaign_may_keep_what_the_older_version_wrote(session: Session) -> N
 def test_a_low_queue_is_refilled_once(session: Session) -> None:
     campaign = make_campaign(session)
     make_prompt(session, campaign)
+    assert is_low(session, campaign, below=5)
     for _ in range(2):
-        refill_if_low(session, campaign_id=campaign.id, target=10)
+        request_fill(session, campaign_id=campaign.id)
     assert queued(session) == [("comparisons:fill_queue", {"campaign_id": campaign.id})]
 
 
 def test_a_queue_that_has_run_out_is_left_alone(session: Session) -> None:
     campaign = make_campaign(session)
     assert next_draft(session, campaign_id=campaign.id, target=10, now=NOW) is None
-    refill_if_low(session, campaign_id=campaign.id, target=10)
-    assert queued(session) == []
+    assert not is_low(session, campaign, below=5)
+
+
+def is_low(session: Session, campaign: Campaign, *, below: int) -> bool:
+    """What an annotator's desk says of the queue."""
+    desk = make_desk(session, campaign)
+    return present_desk(
+        session, campaign_id=campaign.id, annotator_id=desk.annotator_id, lease=None, now=NOW, low_below=below
+    ).is_low
 
 
 @pytest.fixture

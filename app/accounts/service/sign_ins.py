@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.models import Role, SignIn, User
+from app.database import find_row
 
 SEEN_EVERY = timedelta(minutes=5)
 """How stale `last_seen_at` may be, so that most requests write nothing."""
@@ -50,19 +51,22 @@ def start_sign_in(session: Session, *, user: User, user_agent: str, lasts: timed
     return token
 
 
+_WHO = """
+    SELECT users.id, users.name, users.email, users.role, sign_ins.last_seen_at
+    FROM sign_ins JOIN users ON users.id = sign_ins.user_id
+    WHERE sign_ins.token_sha256 = %(token_sha256)s AND sign_ins.expires_at > %(now)s AND users.deactivated_at IS NULL
+"""
+
+
 def find_person(session: Session, *, token: str, lasts: timedelta, now: datetime) -> Person | None:
     """Who holds this token, or None: unknown, expired, or deactivated. Use renews it."""
-    row = session.execute(
-        select(User.id, User.name, User.email, User.role, SignIn.last_seen_at)
-        .join(SignIn, SignIn.user_id == User.id)
-        .where(SignIn.token_sha256 == token_sha256(token), SignIn.expires_at > now, User.deactivated_at.is_(None))
-    ).one_or_none()
+    row = find_row(session, _WHO, {"token_sha256": token_sha256(token), "now": now})
     if row is None:
         return None
     if now - row.last_seen_at > SEEN_EVERY:
         renewal = update(SignIn).where(SignIn.token_sha256 == token_sha256(token))
         session.execute(renewal.values(last_seen_at=now, expires_at=now + lasts))
-    return Person(id=row.id, name=row.name, email=row.email, role=row.role)
+    return Person(id=row.id, name=row.name, email=row.email, role=Role(row.role))
 
 
 def end_sign_in(session: Session, *, token: str) -> None:

@@ -3,14 +3,14 @@
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.campaigns.models import CampaignState
 from app.comparisons.models import AssignmentState
+from app.database import find_row, run_sql
 from app.errors import Conflict, NotFound
 
-_HOLD = text("SELECT pg_advisory_xact_lock(:desk, :annotator_id)")
+_HOLD = "SELECT pg_advisory_xact_lock(%(desk)s, %(annotator_id)s)"
 _DESK = 0x7061_6C61
 """First half of the advisory locks on desks."""
 
@@ -20,7 +20,7 @@ def hold_desk(session: Session, *, annotator_id: int) -> None:
 
     Taken before anything else is read: what a statement reads after it, no other request of theirs can change.
     """
-    session.execute(_HOLD, {"desk": _DESK, "annotator_id": annotator_id})
+    run_sql(session, _HOLD, {"desk": _DESK, "annotator_id": annotator_id})
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ QUESTION = """
     FROM campaign_revisions AS revisions WHERE revisions.campaign_id = campaigns.id
     ORDER BY revisions.number DESC LIMIT 1
 """
-_ASSIGNMENT = text(
-    f"""
+_ASSIGNMENT = f"""
     SELECT assignments.id, assignments.comparison_id, assignments.campaign_id, assignments.annotator_id,
            assignments.state, assignments.shown_order, campaigns.state AS campaign_state,
            coalesce(enrolments.judges, false) AS still_judges,
@@ -68,9 +67,8 @@ _ASSIGNMENT = text(
     JOIN campaigns ON campaigns.id = assignments.campaign_id
     LEFT JOIN enrolments ON enrolments.campaign_id = campaigns.id AND enrolments.user_id = assignments.annotator_id
     CROSS JOIN LATERAL ({QUESTION}) AS question
-    WHERE assignments.id = :id
-    """  # noqa: S608
-)
+    WHERE assignments.id = %(id)s
+"""  # noqa: S608
 
 
 def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id: int) -> HeldAssignment:
@@ -79,7 +77,7 @@ def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id:
     Raises NotFound where there is none of that id, Conflict where it was never theirs.
     """
     hold_desk(session, annotator_id=annotator_id)
-    row = session.execute(_ASSIGNMENT, {"id": assignment_id}).one_or_none()
+    row = find_row(session, _ASSIGNMENT, {"id": assignment_id})
     if row is None:
         raise NotFound("This comparison is not there any more. Reload the page to go on.")
     if row.annotator_id != annotator_id:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import orjson
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.campaigns.models import CampaignRevision, CampaignState
@@ -13,6 +13,7 @@ from app.comparisons.models import AssignmentState
 from app.comparisons.ranking import Groups, has_ties, parse_ranking, to_completions
 from app.comparisons.service.desk import HeldAssignment, Question
 from app.comparisons.service.leasing import put_back_open, reopen
+from app.database import find_row, get_row, run_sql
 from app.errors import Conflict, Invalid
 
 LONGEST_ACTIVE_MS = 24 * 60 * 60 * 1000
@@ -39,42 +40,40 @@ class Recorded:
     replayed: bool = False
 
 
-_REPLAYED = text("SELECT id, surplus FROM judgments WHERE annotator_id = :annotator_id AND key = :key")
+_REPLAYED = "SELECT id, surplus FROM judgments WHERE annotator_id = %(annotator_id)s AND key = %(key)s"
 
 # Verdicts on one comparison go one after the other. Were they to queue for its slots instead, each would keep
 # those that it waited for and found filled, and two could wait for each other.
-_HOLD_COMPARISON = text(
-    """
+_HOLD_COMPARISON = """
     SELECT replayed.id, replayed.surplus
-    FROM comparisons LEFT JOIN judgments AS replayed ON replayed.annotator_id = :annotator_id AND replayed.key = :key
-    WHERE comparisons.id = :comparison_id FOR NO KEY UPDATE OF comparisons
-    """
-)
+    FROM comparisons
+    LEFT JOIN judgments AS replayed ON replayed.annotator_id = %(annotator_id)s AND replayed.key = %(key)s
+    WHERE comparisons.id = %(comparison_id)s FOR NO KEY UPDATE OF comparisons
+"""
 
 # The slot that the verdict takes: its own, be it filled by an earlier revision; else a free one; else one that is
 # only leased, for a verdict in hand is worth more than one that may never come. With all filled it is surplus.
-_RECORD = text(
-    """
+_RECORD = """
     WITH place AS (
       SELECT comparison_id, number FROM slots
-      WHERE comparison_id = :comparison_id AND (judgment_id IS NULL OR assignment_id = :assignment_id)
-      ORDER BY assignment_id IS NOT DISTINCT FROM :assignment_id DESC, assignment_id IS NULL DESC, number
+      WHERE comparison_id = %(comparison_id)s AND (judgment_id IS NULL OR assignment_id = %(assignment_id)s)
+      ORDER BY assignment_id IS NOT DISTINCT FROM %(assignment_id)s DESC, assignment_id IS NULL DESC, number
       LIMIT 1 FOR UPDATE
     ), verdict AS (
       INSERT INTO judgments (comparison_id, assignment_id, revision, annotator_id, campaign_revision_id, ranking,
                              all_bad, active_ms, key, ui_version, surplus, judged_at)
-      SELECT :comparison_id, :assignment_id, :revision, :annotator_id, :campaign_revision_id, CAST(:ranking AS jsonb),
-             :all_bad, :active_ms, :key, :ui_version, NOT EXISTS (SELECT FROM place), :now
+      SELECT %(comparison_id)s, %(assignment_id)s, %(revision)s, %(annotator_id)s, %(campaign_revision_id)s,
+             CAST(%(ranking)s AS jsonb),
+             %(all_bad)s, %(active_ms)s, %(key)s, %(ui_version)s, NOT EXISTS (SELECT FROM place), %(now)s
       RETURNING id, surplus
     ), filled AS (
-      UPDATE slots SET assignment_id = :assignment_id, judgment_id = verdict.id FROM place, verdict
+      UPDATE slots SET assignment_id = %(assignment_id)s, judgment_id = verdict.id FROM place, verdict
       WHERE slots.comparison_id = place.comparison_id AND slots.number = place.number
     ), closed AS (
-      UPDATE assignments SET state = 'judged', closed_at = :now, skip_reason = '' WHERE id = :assignment_id
+      UPDATE assignments SET state = 'judged', closed_at = %(now)s, skip_reason = '' WHERE id = %(assignment_id)s
     )
     SELECT id, surplus FROM verdict
-    """
-)
+"""
 
 
 def record_judgment(
@@ -87,12 +86,13 @@ def record_judgment(
     for a ranking that cannot be read or that the campaign does not allow.
     """
     held = {"comparison_id": assignment.comparison_id, "annotator_id": assignment.annotator_id, "key": key}
-    replayed = session.execute(_HOLD_COMPARISON, held).one()
+    replayed = get_row(session, _HOLD_COMPARISON, held)
     if replayed.id is not None:
         return Recorded(replayed.id, replayed.surplus, replayed=True)
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
     ranking = checked_ranking(verdict, question=question, shown_order=assignment.shown_order)
-    row = session.execute(
+    row = get_row(
+        session,
         _RECORD,
         {
             **held,
@@ -105,7 +105,7 @@ def record_judgment(
             "ui_version": verdict.ui_version[:40],
             "now": now,
         },
-    ).one()
+    )
     return Recorded(row.id, row.surplus)
 
 
@@ -142,12 +142,10 @@ def _plausible(active_ms: int | None) -> int | None:
     return None if active_ms is None else max(0, min(active_ms, LONGEST_ACTIVE_MS))
 
 
-_SKIP = text(
-    """
-    WITH freed AS (UPDATE slots SET assignment_id = NULL WHERE assignment_id = :id AND judgment_id IS NULL)
-    UPDATE assignments SET state = 'skipped', closed_at = :now, skip_reason = :reason WHERE id = :id
-    """
-)
+_SKIP = """
+    WITH freed AS (UPDATE slots SET assignment_id = NULL WHERE assignment_id = %(id)s AND judgment_id IS NULL)
+    UPDATE assignments SET state = 'skipped', closed_at = %(now)s, skip_reason = %(reason)s WHERE id = %(id)s
+"""
 
 
 def skip(session: Session, *, assignment: HeldAssignment, reason: str, now: datetime) -> None:
@@ -156,23 +154,21 @@ def skip(session: Session, *, assignment: HeldAssignment, reason: str, now: date
     What was judged or skipped already, from another tab perhaps, stays as it is.
     """
     if assignment.state in {AssignmentState.OPEN, AssignmentState.EXPIRED}:
-        session.execute(_SKIP, {"id": assignment.id, "reason": reason.strip()[:1000], "now": now})
+        run_sql(session, _SKIP, {"id": assignment.id, "reason": reason.strip()[:1000], "now": now})
 
 
-_RETRACT = text(
-    """
+_RETRACT = """
     WITH last AS (
-      SELECT surplus FROM judgments WHERE assignment_id = :assignment_id ORDER BY revision DESC LIMIT 1
+      SELECT surplus FROM judgments WHERE assignment_id = %(assignment_id)s ORDER BY revision DESC LIMIT 1
     ), retraction AS (
       INSERT INTO judgments (comparison_id, assignment_id, revision, state, annotator_id, campaign_revision_id, key,
                              surplus, judged_at)
-      SELECT :comparison_id, :assignment_id, :revision, 'retracted', :annotator_id, :campaign_revision_id, :key,
-             last.surplus, :now
+      SELECT %(comparison_id)s, %(assignment_id)s, %(revision)s, 'retracted', %(annotator_id)s,
+             %(campaign_revision_id)s, %(key)s, last.surplus, %(now)s
       FROM last
     )
-    UPDATE slots SET judgment_id = NULL WHERE assignment_id = :assignment_id
-    """
-)
+    UPDATE slots SET judgment_id = NULL WHERE assignment_id = %(assignment_id)s
+"""
 
 
 def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, lasts: timedelta, now: datetime) -> None:
@@ -181,7 +177,7 @@ def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, las
     A judgment gets a `retracted` revision, and its slot goes to the same person under a fresh lease. Asking
     for what is on the screen already changes nothing. Raises Conflict where the campaign hands out nothing.
     """
-    replay = session.execute(_REPLAYED, {"annotator_id": assignment.annotator_id, "key": key}).one_or_none()
+    replay = find_row(session, _REPLAYED, {"annotator_id": assignment.annotator_id, "key": key})
     if assignment.state is AssignmentState.OPEN or replay is not None:
         return
     if assignment.campaign_state is not CampaignState.OPEN:
@@ -200,5 +196,5 @@ def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, las
             "annotator_id": assignment.annotator_id,
             "campaign_revision_id": assignment.question.revision_id,
         }
-        session.execute(_RETRACT, {**given, "key": key, "now": now})
+        run_sql(session, _RETRACT, {**given, "key": key, "now": now})
     reopen(session, assignment=assignment, lasts=lasts, now=now)

@@ -9,7 +9,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.campaigns.models import Campaign, CampaignState
@@ -17,6 +16,7 @@ from app.comparisons.models import CampaignQueue, QueueState
 from app.comparisons.service.desk import QUESTION, Question
 from app.comparisons.service.leasing import Lease
 from app.comparisons.service.queueing import IS_LOW
+from app.database import get_row
 
 MOST_LEFT = 1000
 """What is left is counted up to here; more is only called more."""
@@ -82,26 +82,24 @@ class Desk:
         return self.left < MOST_LEFT
 
 
-_DESK = text(
-    f"""
+_DESK = f"""
     SELECT campaigns.id, campaigns.name, campaigns.state, question.*, prompts.messages,
            (SELECT array_agg(completions.text ORDER BY places.place)
-            FROM unnest(CAST(:shown_order AS bigint[])) WITH ORDINALITY AS places(id, place)
+            FROM unnest(CAST(%(shown_order)s AS bigint[])) WITH ORDINALITY AS places(id, place)
             JOIN completions ON completions.id = places.id) AS completions,
            (SELECT count(*) FROM assignments
-            WHERE campaign_id = :id AND annotator_id = :annotator_id AND closed_at >= :today
+            WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND closed_at >= %(today)s
               AND state = 'judged') AS judged_today,
            (SELECT id FROM assignments
-            WHERE campaign_id = :id AND annotator_id = :annotator_id AND state IN ('judged', 'skipped')
+            WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND state IN ('judged', 'skipped')
               AND closed_at IS NOT NULL
             ORDER BY closed_at DESC, leased_at DESC, id LIMIT 1) AS undoable,
            {IS_LOW} AS is_low
     FROM campaigns CROSS JOIN LATERAL ({QUESTION}) AS question
-    LEFT JOIN comparisons ON comparisons.id = :comparison_id
+    LEFT JOIN comparisons ON comparisons.id = %(comparison_id)s
     LEFT JOIN prompts ON prompts.id = comparisons.prompt_id
-    WHERE campaigns.id = :id
-    """  # noqa: S608
-)
+    WHERE campaigns.id = %(id)s
+"""  # noqa: S608
 
 
 def present_desk(
@@ -119,7 +117,8 @@ def present_desk(
     `left` is what the page before counted, less what was done since; None has it counted anew. `low_below` is
     how many comparisons should be ahead.
     """
-    row = session.execute(
+    row = get_row(
+        session,
         _DESK,
         {
             "id": campaign_id,
@@ -129,7 +128,7 @@ def present_desk(
             "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
             "target": low_below,
         },
-    ).one()
+    )
     state = CampaignState(row.state)
     standing, reason = (Standing.COMPARISON, "") if lease is not None else _why_none(session, campaign_id, state)
     if left is None and lease is not None:
@@ -148,7 +147,7 @@ def present_desk(
     )
 
 
-def _blind(lease: Lease, row: Row[Any]) -> BlindComparison:
+def _blind(lease: Lease, row: Any) -> BlindComparison:
     return BlindComparison(
         assignment_id=lease.assignment_id,
         messages=shown_messages(row.messages),
@@ -159,29 +158,27 @@ def _blind(lease: Lease, row: Row[Any]) -> BlindComparison:
 
 # Those at hand and those that the prompts still allow, of which the queue keeps count. The newest come first: they
 # are the ones that this person has not met, so that the count ends early where there are many.
-_LEFT = text(
-    """
+_LEFT = """
     SELECT (SELECT count(DISTINCT comparison_id) FROM (
               SELECT slots.comparison_id FROM slots
-              WHERE slots.campaign_id = :campaign_id AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL
+              WHERE slots.campaign_id = %(campaign_id)s AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL
                 AND NOT EXISTS (SELECT FROM assignments AS own
-                                WHERE own.comparison_id = slots.comparison_id AND own.annotator_id = :annotator_id
+                                WHERE own.comparison_id = slots.comparison_id AND own.annotator_id = %(annotator_id)s
                                   AND own.state <> 'expired')
                 AND EXISTS (SELECT FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
                             WHERE comparisons.id = slots.comparison_id AND prompts.state <> 'retired')
               ORDER BY slots.priority, slots.comparison_id DESC, slots.number DESC
-              LIMIT :most) AS free)
+              LIMIT %(most)s) AS free)
          + (SELECT count(*) FROM assignments
-            WHERE campaign_id = :campaign_id AND annotator_id = :annotator_id AND state = 'open')
-         + coalesce((SELECT to_make FROM campaign_queues WHERE campaign_id = :campaign_id), 0)
-    """
-)
+            WHERE campaign_id = %(campaign_id)s AND annotator_id = %(annotator_id)s AND state = 'open')
+         + coalesce((SELECT to_make FROM campaign_queues WHERE campaign_id = %(campaign_id)s), 0)
+"""
 
 
 def count_left(session: Session, *, campaign_id: int, annotator_id: int) -> int:
     """How many comparisons there are still for a person, the one on their screen and those to be made included."""
     given = {"campaign_id": campaign_id, "annotator_id": annotator_id, "most": 2 * MOST_LEFT}
-    return int(session.execute(_LEFT, given).scalar_one())
+    return int(get_row(session, _LEFT, given)[0])
 
 
 def shown_messages(messages: list[dict[str, Any]]) -> list[ShownMessage]:

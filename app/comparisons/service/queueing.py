@@ -17,6 +17,7 @@ from app.background import Workplace
 from app.campaigns.models import Campaign
 from app.campaigns.service.sources import find_writer
 from app.comparisons.models import CampaignQueue, Comparison, ComparisonCompletion, ComparisonState, QueueState, Slot
+from app.database import get_row
 from app.deployments.model_server import ModelServerDown, ModelServerRefused, ensure_serving
 from app.deployments.models import ModelVersion
 from app.generation.completions_client import Drawn, PromptRefused, Sampling, VersionForgotten, draw_completions
@@ -61,28 +62,22 @@ def request_fill(session: Session, *, campaign_id: int, at: datetime | None = No
 _AHEAD = """
     SELECT count(*) FROM (
       SELECT FROM slots
-      WHERE slots.campaign_id = :id AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL AND slots.number = 1
+      WHERE slots.campaign_id = %(id)s AND slots.number = 1
+        AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL
         AND NOT EXISTS (SELECT FROM assignments AS begun
                         WHERE begun.comparison_id = slots.comparison_id AND begun.state <> 'expired')
         AND EXISTS (SELECT FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
                     WHERE comparisons.id = slots.comparison_id AND prompts.state <> 'retired')
       ORDER BY slots.priority, slots.comparison_id DESC, slots.number DESC
-      LIMIT :target) AS ahead
+      LIMIT %(target)s) AS ahead
 """
-_COUNT_AHEAD = text(_AHEAD)
+
 IS_LOW = f"""
-    CASE WHEN coalesce((SELECT state = 'run_out' FROM campaign_queues WHERE campaign_id = :id), false) THEN false
-         WHEN (SELECT alias IS NULL AND pinned_version_id IS NULL FROM campaigns WHERE id = :id) THEN false
-         ELSE ({_AHEAD}) < :target END
+    CASE WHEN coalesce((SELECT state = 'run_out' FROM campaign_queues WHERE campaign_id = %(id)s), false) THEN false
+         WHEN (SELECT alias IS NULL AND pinned_version_id IS NULL FROM campaigns WHERE id = %(id)s) THEN false
+         ELSE ({_AHEAD}) < %(target)s END
 """  # noqa: S608
-"""Whether fewer than `:target` comparisons are ahead in campaign `:id`, and more can be made."""
-_IS_LOW = text(f"SELECT {IS_LOW}")
-
-
-def refill_if_low(session: Session, *, campaign_id: int, target: int) -> None:
-    """After a judgment: ask for more comparisons once fewer than half of `target` are ahead."""
-    if session.execute(_IS_LOW, {"id": campaign_id, "target": max(1, target // 2)}).scalar_one():
-        request_fill(session, campaign_id=campaign_id)
+"""Whether fewer than `target` comparisons are ahead in the campaign, and more can be made."""
 
 
 def fill_queue(place: Workplace, *, campaign_id: int) -> None:
@@ -131,7 +126,7 @@ def next_draft(session: Session, *, campaign_id: int, target: int, now: datetime
     if row is None:
         _note(session, campaign_id=campaign_id, state=QueueState.RUN_OUT, now=now)
         return None
-    enough = session.execute(_COUNT_AHEAD, {"id": campaign_id, "target": target}).scalar_one() >= target
+    enough = get_row(session, _AHEAD, {"id": campaign_id, "target": target})[0] >= target
     state = QueueState.READY if enough else QueueState.MAKING
     _note(session, campaign_id=campaign_id, state=state, to_make=row.to_make, now=now)
     if enough:
