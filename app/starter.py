@@ -24,7 +24,8 @@ from app.deployments.service import create_line
 from app.generation.service.prompts import add_prompt
 from app.settings import Settings
 from app.training.models import LineProbe
-from trainer.contract import ProbePrompt, weights_sha256
+from trainer.contract.files import weights_sha256
+from trainer.contract.run import ProbePrompt
 
 SLUG = "starter"
 NAME = "Starter (a toy)"

@@ -1,6 +1,6 @@
 """Which learning rate a run should take by default: the starter model under a crowd that likes friendly completions.
 
-    python -m benchmarks.learning_rate [--rates 1e-4 1.5e-4 2e-4] [--seeds 1 2 3 4 5]
+    python -m benchmarks.learning_rate [--rates 1e-4 1.5e-4 2e-4] [--seeds 1 2 3 4 5] [--epochs 8]
 
 For every seed, judgments are drawn anew from the starter model until 150 are not ties, and every rate trains on
 the same ones by the default request, on one thread. Each version is then asked again, with random numbers that no
@@ -25,7 +25,9 @@ import torch
 from app.training.gate.judging import is_blocked, judge, preference_verdict
 from tests.factories.judged import judged_rankings, likes_friendly
 from tests.factories.snapshots import write_run, write_snapshot
-from trainer.contract import MODEL_FOLDER, REPORT_FILE, Budget, Hyperparameters, ProbePrompt, Report, read_json
+from trainer.contract.files import read_json
+from trainer.contract.report import Report
+from trainer.contract.run import MODEL_FOLDER, REPORT_FILE, Budget, Hyperparameters, ProbePrompt
 from trainer.run import run
 from trainer.starter import MODEL_FOLDER as STARTER
 from trainer.starter import PROBES_FILE
@@ -88,12 +90,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-4, 1.5e-4, 2e-4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--epochs", type=float, default=Hyperparameters().epochs)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     found: list[Outcome] = []
     _print_row(HEADINGS)
     _print_row(["---"] * len(HEADINGS))
-    for outcome in outcomes(options.rates, options.seeds):
+    for outcome in outcomes(options.rates, options.seeds, epochs=options.epochs):
         found.append(outcome)
         _print_row(cells(outcome))
     print()
@@ -101,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(summary(rate, [outcome for outcome in found if outcome.rate == rate]))
 
 
-def outcomes(rates: Sequence[float], seeds: Sequence[int]) -> Iterator[Outcome]:
+def outcomes(rates: Sequence[float], seeds: Sequence[int], *, epochs: float) -> Iterator[Outcome]:
     """Every rate on the judgments of every seed."""
     for seed in seeds:
         train, held_out = judged_rankings(STARTER, likes_friendly, decided=DECIDED, seed=seed)
@@ -113,7 +116,7 @@ def outcomes(rates: Sequence[float], seeds: Sequence[int]) -> Iterator[Outcome]:
                 probes = [ProbePrompt.model_validate_json(line) for line in PROBES_FILE.read_text().splitlines()]
                 write_run(
                     run_folder, snapshot=snapshot, model=STARTER, probes=probes, seed=seed,
-                    hyperparameters=Hyperparameters(learning_rate=rate), budget=Budget(threads=1),
+                    hyperparameters=Hyperparameters(learning_rate=rate, epochs=epochs), budget=Budget(threads=1),
                 )  # fmt: skip
                 yield trained(run_folder, rate=rate, seed=seed, before=before)
 

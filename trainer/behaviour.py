@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from trainer.contract import Behaviour, ProbePrompt, Sample
+from trainer.contract.report import Behaviour, Sample
+from trainer.contract.run import ProbePrompt
 
 _NGRAM = 3
 _STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){3,}", re.IGNORECASE)

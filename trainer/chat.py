@@ -21,7 +21,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from trainer.contract import Message
+from trainer.contract.base import Message
 
 PLAIN_TEMPLATE = "palate plain template 1"
 """Names the plain default where the hash of a chat template is recorded."""

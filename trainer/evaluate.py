@@ -17,20 +17,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.behaviour import behaviour_of, is_malformed, is_refusal, probe_passed, repetition
 from trainer.chat import completion_text, end_token_ids, prompt_token_ids
-from trainer.contract import (
-    Contract,
+from trainer.contract.base import Contract, Message
+from trainer.contract.files import weights_sha256
+from trainer.contract.report import (
     HeldOutPair,
-    Message,
     Outcome,
     Preferences,
     ProbeResult,
     PromptSamples,
     Report,
-    RunRequest,
     Sample,
     VersionResults,
-    weights_sha256,
 )
+from trainer.contract.run import RunRequest
 from trainer.drawing import Drawing, draw_completions
 from trainer.groups import TokenizedPair, Tokens, accepted_prompt, preference_pairs, sides, tokenized_pairs
 from trainer.logps import sequence_logps

@@ -16,7 +16,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from trainer.chat import completion_token_ids, prompt_token_ids
-from trainer.contract import Message
+from trainer.contract.base import Message
 from trainer.snapshot import Ranking
 
 DROP_REASONS = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainer.checkpoints import TrainingState, restore_checkpoint, save_checkpoint
-from trainer.contract import Budget, Hyperparameters, Stage
+from trainer.contract.run import Budget, Hyperparameters, Stage
 from trainer.errors import DivergedError
 from trainer.groups import TokenizedPair, Tokens, sides
 from trainer.logps import (

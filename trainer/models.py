@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer.contract import ModelRef, weights_sha256
+from trainer.contract.files import weights_sha256
+from trainer.contract.run import ModelRef
 from trainer.errors import ModelError
 
 DEFAULT_CONTEXT_TOKENS = 2048

@@ -13,18 +13,17 @@ from typing import Any
 
 from pydantic import Field
 
-from trainer.contract import (
+from trainer.contract.base import Contract
+from trainer.contract.files import read_json, write_json
+from trainer.contract.run import (
     CHECKPOINTS_FOLDER,
     CONTROL_FILE,
     LOCK_FILE,
     METRICS_FILE,
     Command,
-    Contract,
     Control,
     MetricsRow,
     Stage,
-    read_json,
-    write_json,
 )
 from trainer.errors import TrainerError
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trainer.contract import write_whole
+from trainer.contract.files import write_whole
 from trainer.groups import Tokens
 from trainer.logps import (
     PaddedBatch,

@@ -28,19 +28,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trainer.artifact import round_weights, write_model
 from trainer.chat import template_sha256, tokenizer_sha256
 from trainer.checkpoints import KEPT, discard_checkpoints
-from trainer.contract import (
-    CHECKPOINTS_FOLDER,
-    MODEL_FOLDER,
-    REPORT_FILE,
-    REQUEST_FILE,
-    Outcome,
-    Report,
-    RunRequest,
-    Stage,
-    read_json,
-    weights_sha256,
-    write_json,
-)
+from trainer.contract.files import read_json, weights_sha256, write_json
+from trainer.contract.report import Outcome, Report
+from trainer.contract.run import CHECKPOINTS_FOLDER, MODEL_FOLDER, REPORT_FILE, REQUEST_FILE, RunRequest, Stage
 from trainer.errors import ModelError, NothingToTrainOnError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
 from trainer.groups import DROP_REASONS, TokenizedPair, preference_pairs, sides, tokenized_pairs

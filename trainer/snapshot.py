@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from trainer.contract import (
-    FORMAT_VERSION,
+from trainer.contract.base import FORMAT_VERSION, Message
+from trainer.contract.files import file_sha256
+from trainer.contract.snapshot import (
     MANIFEST_FILE,
     RANKINGS_EVAL_FILE,
     RANKINGS_TRAIN_FILE,
-    Message,
     SnapshotManifest,
-    file_sha256,
     rankings_schema,
     rows_digest,
 )

@@ -23,7 +23,8 @@ from app.training.gate.judging import is_blocked
 from app.training.models import Run, RunState
 from app.training.service.deciding import checks_of, deploy_passed, find_run_of, override_gate
 from app.training.service.requesting import request_run
-from trainer.contract import Hyperparameters, version_name
+from trainer.contract.run import Hyperparameters
+from trainer.contract.server import version_name
 
 cli = typer.Typer()
 

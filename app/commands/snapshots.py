@@ -13,7 +13,7 @@ from app.datasets.service.counting import judgment_counts
 from app.datasets.service.freezing import COUNTS, freeze_snapshot
 from app.datasets.service.snapshots import request_snapshot
 from app.errors import Invalid
-from trainer.contract import SnapshotPolicy
+from trainer.contract.snapshot import SnapshotPolicy
 
 cli = typer.Typer()
 

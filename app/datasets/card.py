@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.campaigns.models import Campaign, CampaignRevision
-from trainer.contract import (
+from trainer.contract.snapshot import (
     DEMONSTRATIONS_FILE,
     JUDGMENTS_FILE,
     RANKINGS_EVAL_FILE,

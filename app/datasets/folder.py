@@ -1,4 +1,4 @@
-"""Writing the files of a snapshot folder (trainer/contract.py, docs/formats.md). Imported by the worker only."""
+"""Writing the files of a snapshot folder (trainer/contract/snapshot.py, docs/formats.md). For the worker alone."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer.contract import FileEntry, file_sha256
+from trainer.contract.files import file_sha256
+from trainer.contract.snapshot import FileEntry
 
 ROWS_PER_GROUP = 5000
 

@@ -9,7 +9,7 @@ from app.datasets.models import Snapshot, SnapshotState
 from app.datasets.scope import Scope, scope_name
 from app.datasets.trl import SPLITS, trl_file_name
 from app.settings import Settings
-from trainer.contract import CARD_FILE, MANIFEST_FILE, SnapshotManifest
+from trainer.contract.snapshot import CARD_FILE, MANIFEST_FILE, SnapshotManifest
 
 MOST_CARD_BYTES = 200_000
 

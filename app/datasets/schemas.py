@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from trainer.contract import SnapshotPolicy
+from trainer.contract.snapshot import SnapshotPolicy
 
 
 class PolicyForm(BaseModel):

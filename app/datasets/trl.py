@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from app.datasets.rows import preferred_pairs
-from trainer.contract import RANKINGS_EVAL_FILE, RANKINGS_TRAIN_FILE
+from trainer.contract.snapshot import RANKINGS_EVAL_FILE, RANKINGS_TRAIN_FILE
 
 SPLITS = {"train": RANKINGS_TRAIN_FILE, "eval": RANKINGS_EVAL_FILE}
 

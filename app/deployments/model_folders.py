@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import Invalid
-from trainer.contract import weights_sha256
+from trainer.contract.files import weights_sha256
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from app.deployments.models import Deployment, ModelLine, ModelVersion
 from app.deployments.service import previous_version
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
-from trainer.contract import LoadVersion, PointAlias, ServerState
+from trainer.contract.server import LoadVersion, PointAlias, ServerState
 
 LOAD_SECONDS = 600.0
 """How long loading may take: large weights come off a disk."""

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.accounts.models import User
 from app.database import Base, stored_by_value
-from trainer.contract import alias_name, version_name
+from trainer.contract.server import alias_name, version_name
 
 
 class ModelLine(Base):

@@ -29,7 +29,7 @@ def create_line(
 ) -> ModelLine:
     """A new line whose base, version 0, is the model folder at `path` (absolute); it serves as `current` at once.
 
-    `sha256` is `trainer.contract.weights_sha256` of the folder. Raises Conflict where the slug is taken.
+    `sha256` is `trainer.contract.files.weights_sha256` of the folder. Raises Conflict where the slug is taken.
     """
     if find_line(session, slug=slug) is not None:
         raise Conflict(f"There is a model line called {slug} already. Choose another short name.")

@@ -29,22 +29,20 @@ from app.training.run_folder import (
 )
 from app.training.service.ending import finish_run, stop_run
 from app.training.trainer_process import TrainerProcess
-from trainer.contract import (
+from trainer.contract.files import read_json, weights_sha256
+from trainer.contract.report import Outcome, Report
+from trainer.contract.run import (
     LOG_FILE,
     MODEL_FOLDER,
     REPORT_FILE,
     Budget,
     Hyperparameters,
     ModelRef,
-    Outcome,
     ProbePrompt,
-    Report,
     RunRequest,
     SnapshotRef,
-    read_json,
-    version_name,
-    weights_sha256,
 )
+from trainer.contract.server import version_name
 
 POLL_SECONDS = 0.7
 """How often the run's row is brought up to date while the trainer works."""

@@ -23,7 +23,9 @@ from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.models import GateOverride, Run
 from app.training.service.deciding import checks_of, find_override
-from trainer.contract import MetricsRow, PromptSamples, Report, ServerState, Stage
+from trainer.contract.report import PromptSamples, Report
+from trainer.contract.run import MetricsRow, Stage
+from trainer.contract.server import ServerState
 
 STAGES = {
     Stage.LOADING: "Loading",

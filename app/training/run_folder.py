@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from app.errors import Conflict
-from trainer.contract import (
+from trainer.contract.files import read_json, write_json, write_whole
+from trainer.contract.run import (
     CONTROL_FILE,
     METRICS_FILE,
     REQUEST_FILE,
@@ -18,9 +19,6 @@ from trainer.contract import (
     MetricsRow,
     RunRequest,
     Stage,
-    read_json,
-    write_json,
-    write_whole,
 )
 
 STARTS_FILE = "starts.json"

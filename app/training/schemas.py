@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from trainer.contract import Hyperparameters
+from trainer.contract.run import Hyperparameters
 
 
 class RunForm(Hyperparameters):

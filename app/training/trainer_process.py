@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.settings import ROOT
-from trainer.contract import LOCK_FILE, LOG_FILE
+from trainer.contract.run import LOCK_FILE, LOG_FILE
 
 SECRETS = ("PALATE_", "DATABASE_URL", "PG")
 """Beginnings of environment variables that are none of the trainer's business."""

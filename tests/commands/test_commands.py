@@ -39,7 +39,8 @@ from tests.factories.datasets import house, write_lines
 from tests.factories.deployments import make_line, make_version
 from tests.factories.training import finished_run
 from tests.training.reports import preferences, report
-from trainer.contract import MANIFEST_FILE, Report
+from trainer.contract.report import Report
+from trainer.contract.snapshot import MANIFEST_FILE
 
 
 @pytest.fixture

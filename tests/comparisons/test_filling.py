@@ -20,7 +20,7 @@ from tests.factories.campaigns import make_campaign
 from tests.factories.deployments import deploy, make_line, make_version
 from tests.factories.generation import make_prompt
 from tests.queued import queued
-from trainer.contract import weights_sha256
+from trainer.contract.files import weights_sha256
 
 __all__ = ["model_server", "models", "running_server", "served_settings"]
 

@@ -8,15 +8,16 @@ from pydantic import BaseModel
 from app.datasets.house import HouseComparison, HouseCompletion, HouseJudgment, HouseSampling, parse_line
 from app.datasets.service.freezing import COUNTS
 from app.settings import ROOT
-from trainer import contract
+from trainer.contract import report, run, snapshot
+from trainer.contract.base import Contract
 
 DOCUMENT = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```(json[^\n]*)\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
-SCHEMAS: dict[str, type[contract.Contract]] = {
-    "json manifest": contract.SnapshotManifest,
-    "json request": contract.RunRequest,
-    "json report": contract.Report,
-    "jsonl metrics": contract.MetricsRow,
+SCHEMAS: dict[str, type[Contract]] = {
+    "json manifest": snapshot.SnapshotManifest,
+    "json request": run.RunRequest,
+    "json report": report.Report,
+    "jsonl metrics": run.MetricsRow,
 }
 
 
@@ -35,11 +36,11 @@ def test_the_examples_of_the_house_format_load() -> None:
     "schema",
     [
         *(HouseComparison, HouseCompletion, HouseJudgment, HouseSampling),
-        *(contract.SnapshotManifest, contract.SnapshotPolicy, contract.FileEntry),
-        *(contract.RunRequest, contract.SnapshotRef, contract.ModelRef, contract.Hyperparameters, contract.Budget),
-        *(contract.EvaluationSampling, contract.ProbePrompt, contract.Control, contract.MetricsRow, contract.Report),
-        *(contract.VersionResults, contract.Preferences, contract.HeldOutPair, contract.Behaviour),
-        *(contract.PromptSamples, contract.Sample, contract.ProbeResult),
+        *(snapshot.SnapshotManifest, snapshot.SnapshotPolicy, snapshot.FileEntry),
+        *(run.RunRequest, run.SnapshotRef, run.ModelRef, run.Hyperparameters, run.Budget),
+        *(run.EvaluationSampling, run.ProbePrompt, run.Control, run.MetricsRow, report.Report),
+        *(report.VersionResults, report.Preferences, report.HeldOutPair, report.Behaviour),
+        *(report.PromptSamples, report.Sample, report.ProbeResult),
     ],
 )
 def test_every_field_is_named(schema: type[BaseModel]) -> None:
@@ -48,6 +49,6 @@ def test_every_field_is_named(schema: type[BaseModel]) -> None:
 
 
 def test_every_column_count_stage_and_state_is_named() -> None:
-    schemas = (contract.rankings_schema(), contract.judgments_schema(), contract.demonstrations_schema())
-    names = [*(name for schema in schemas for name in schema.names), *COUNTS, *contract.Stage, *contract.Outcome]
+    schemas = (snapshot.rankings_schema(), snapshot.judgments_schema(), snapshot.demonstrations_schema())
+    names = [*(name for schema in schemas for name in schema.names), *COUNTS, *run.Stage, *report.Outcome]
     assert [name for name in names if f"`{name}`" not in DOCUMENT and f'"{name}"' not in DOCUMENT] == []

@@ -8,7 +8,9 @@ from app.deployments.service import current_version, deployment_history
 from app.training.carrying_out import carry_out
 from app.training.models import RunState
 from tests.training.conftest import Shop, shop, tiny_base  # noqa: F401  (fixtures)
-from trainer.contract import REQUEST_FILE, Report, RunRequest, read_json, weights_sha256
+from trainer.contract.files import read_json, weights_sha256
+from trainer.contract.report import Report
+from trainer.contract.run import REQUEST_FILE, RunRequest
 
 
 def test_a_run_goes_from_judgments_to_a_version_that_is_registered_judged_and_deployed(shop: Shop) -> None:  # noqa: F811

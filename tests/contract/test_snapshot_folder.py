@@ -12,7 +12,7 @@ from app.datasets.models import Snapshot
 from app.settings import Settings
 from tests.factories.campaigns import make_campaign
 from tests.factories.datasets import demonstrate, house, import_lines, judge_generated, make_snapshot
-from trainer.contract import (
+from trainer.contract.snapshot import (
     DEMONSTRATIONS_FILE,
     JUDGMENTS_FILE,
     RANKINGS_EVAL_FILE,

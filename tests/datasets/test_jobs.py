@@ -21,7 +21,7 @@ from app.settings import Settings
 from tests.conftest import NOW
 from tests.factories.campaigns import make_campaign
 from tests.factories.datasets import house, import_lines, write_lines
-from trainer.contract import SnapshotPolicy
+from trainer.contract.snapshot import SnapshotPolicy
 
 Sessions = sessionmaker[Session]
 

@@ -21,7 +21,7 @@ from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.datasets import house, import_lines, judge_generated, make_snapshot
 from tests.factories.deployments import make_line
-from trainer.contract import file_sha256
+from trainer.contract.files import file_sha256
 
 Sessions = sessionmaker[Session]
 

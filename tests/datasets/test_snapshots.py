@@ -25,7 +25,8 @@ from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign
 from tests.factories.datasets import demonstrate, house, import_lines, judge_generated, make_snapshot, revise
 from tests.factories.deployments import make_line
-from trainer.contract import MANIFEST_FILE, SnapshotManifest, SnapshotPolicy, file_sha256, read_json, rows_digest
+from trainer.contract.files import file_sha256, read_json
+from trainer.contract.snapshot import MANIFEST_FILE, SnapshotManifest, SnapshotPolicy, rows_digest
 
 Sessions = sessionmaker[Session]
 

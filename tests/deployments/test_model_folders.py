@@ -6,7 +6,7 @@ import pytest
 
 from app.deployments.model_folders import checked_folder
 from app.errors import Invalid
-from trainer.contract import weights_sha256
+from trainer.contract.files import weights_sha256
 
 
 def model_folder(path: Path, *, without: str = "", **more: str) -> Path:

@@ -29,7 +29,7 @@ from app.training.jobs import release_versions
 from tests.conftest import NOW, StoppedClock
 from tests.deployments.conftest import ServerProcess
 from tests.factories.campaigns import make_campaign
-from trainer.contract import weights_sha256
+from trainer.contract.files import weights_sha256
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tests.factories.accounts import make_user
 from tests.factories.deployments import make_line, make_version
 from tests.factories.training import finished_run
 from tests.training.reports import preferences, report
-from trainer.contract import weights_sha256
+from trainer.contract.files import weights_sha256
 
 
 def test_a_toy_is_labelled_with_the_way_to_a_real_model(session: Session, signed_in: SignedIn) -> None:

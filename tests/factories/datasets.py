@@ -32,7 +32,7 @@ from app.settings import Settings
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.generation import make_completion, make_prompt
-from trainer.contract import SnapshotPolicy
+from trainer.contract.snapshot import SnapshotPolicy
 
 _numbers = count(1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.factories.snapshots import Row, ranking_row
 from trainer.chat import completion_text, end_token_ids, prompt_token_ids
-from trainer.contract import Message
+from trainer.contract.base import Message
 from trainer.drawing import Drawing, draw_completions
 from trainer.models import load_model
 from trainer.starter import PROMPTS_FILE

@@ -10,26 +10,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer.contract import (
+from trainer.contract.files import file_sha256, weights_sha256, write_json
+from trainer.contract.run import REQUEST_FILE, ModelRef, RunRequest, SnapshotRef
+from trainer.contract.snapshot import (
     DEMONSTRATIONS_FILE,
     JUDGMENTS_FILE,
     MANIFEST_FILE,
     RANKINGS_EVAL_FILE,
     RANKINGS_TRAIN_FILE,
-    REQUEST_FILE,
     FileEntry,
-    ModelRef,
-    RunRequest,
     SnapshotManifest,
     SnapshotPolicy,
-    SnapshotRef,
     demonstrations_schema,
-    file_sha256,
     judgments_schema,
     rankings_schema,
     rows_digest,
-    weights_sha256,
-    write_json,
 )
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

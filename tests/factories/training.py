@@ -13,7 +13,8 @@ from app.training.models import Run, RunState
 from app.training.service.ending import finish_run
 from tests.conftest import NOW
 from tests.factories.datasets import judge_generated
-from trainer.contract import Hyperparameters, Report
+from trainer.contract.report import Report
+from trainer.contract.run import Hyperparameters
 
 
 def judge_pairs(

@@ -32,7 +32,7 @@ from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.datasets import judge_generated, make_snapshot
 from tests.factories.deployments import make_line
 from tests.factories.generation import make_import, make_prompt
-from trainer.contract import Budget, Hyperparameters
+from trainer.contract.run import Budget, Hyperparameters
 
 
 class Member(StrEnum):

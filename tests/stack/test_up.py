@@ -18,7 +18,9 @@ from app.stack.up import refuse_full_disk
 from tests.e2e.conftest import RunningPalate, start_palate, stop_palate
 from tests.factories.datasets import house, write_lines
 from tests.training.conftest import steps_taken, trainers_of
-from trainer.contract import REPORT_FILE, REQUEST_FILE, Outcome, Report, read_json
+from trainer.contract.files import read_json
+from trainer.contract.report import Outcome, Report
+from trainer.contract.run import REPORT_FILE, REQUEST_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("up")]
 

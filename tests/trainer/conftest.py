@@ -9,7 +9,8 @@ import pytest
 
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import Row, ranking_row, write_run, write_snapshot
-from trainer.contract import Budget, EvaluationSampling, Hyperparameters, Message, ProbePrompt, SnapshotRef
+from trainer.contract.base import Message
+from trainer.contract.run import Budget, EvaluationSampling, Hyperparameters, ProbePrompt, SnapshotRef
 
 MakeRun = Callable[..., Path]
 

@@ -3,7 +3,8 @@
 import pytest
 
 from trainer.behaviour import behaviour_of, is_malformed, is_refusal, probe_passed, repetition
-from trainer.contract import ProbePrompt, Sample
+from trainer.contract.report import Sample
+from trainer.contract.run import ProbePrompt
 
 
 def sample(text: str, *, tokens: int = 10, finished: bool = True, drift: float = 0.0) -> Sample:

@@ -13,7 +13,7 @@ from trainer.chat import (
     tokenizer_sha256,
     turn_end_token_id,
 )
-from trainer.contract import Message
+from trainer.contract.base import Message
 
 SYSTEM = Message(role="system", content="Be kind.")
 USER = Message(role="user", content="Hi")

@@ -12,17 +12,9 @@ from tests.factories.judged import starter_prompts as prompts_of_starter
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import write_run, write_snapshot
 from tests.trainer.conftest import MakeRun
-from trainer.contract import (
-    MODEL_FOLDER,
-    REPORT_FILE,
-    REQUEST_FILE,
-    Budget,
-    Preferences,
-    ProbePrompt,
-    Report,
-    RunRequest,
-    read_json,
-)
+from trainer.contract.files import read_json
+from trainer.contract.report import Preferences, Report
+from trainer.contract.run import MODEL_FOLDER, REPORT_FILE, REQUEST_FILE, Budget, ProbePrompt, RunRequest
 from trainer.evaluate import evaluate_versions, favoured_share
 from trainer.run import ExitCode, run
 from trainer.starter import MODEL_FOLDER as STARTER

@@ -5,7 +5,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tests.factories.serving import byte_tokenizer
 from tests.factories.snapshots import Row, ranking_row
-from trainer.contract import Message
+from trainer.contract.base import Message
 from trainer.groups import PreferencePair, preference_pairs, tokenized_pairs
 from trainer.snapshot import Ranking
 

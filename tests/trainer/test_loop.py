@@ -7,7 +7,7 @@ import torch
 
 from tests.factories.serving import random_model
 from trainer import loop as loop_module
-from trainer.contract import Hyperparameters
+from trainer.contract.run import Hyperparameters
 from trainer.errors import DivergedError
 from trainer.groups import TokenizedPair, Tokens, sides
 from trainer.loop import batch_indices, parts_that_fit, planned_steps, rate_factor, training_step

@@ -7,7 +7,7 @@ import torch
 
 from tests.factories.serving import random_model
 from trainer.chat import completion_token_ids, prompt_token_ids
-from trainer.contract import Message
+from trainer.contract.base import Message
 from trainer.groups import Tokens
 from trainer.logps import sequence_logps
 from trainer.objectives import dpo_loss, drift_kl, likelihood_loss, reward_margins

@@ -6,7 +6,9 @@ import pytest
 
 from tests.factories.hh_rlhf import hh_rlhf_rankings
 from tests.factories.snapshots import Row, write_run, write_snapshot
-from trainer.contract import REPORT_FILE, Budget, EvaluationSampling, Hyperparameters, Outcome, Report, read_json
+from trainer.contract.files import read_json
+from trainer.contract.report import Outcome, Report
+from trainer.contract.run import REPORT_FILE, Budget, EvaluationSampling, Hyperparameters
 from trainer.run import ExitCode, run
 from trainer.starter import MODEL_FOLDER as STARTER
 

@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import model_ref, ranking_row, write_snapshot
 from tests.trainer.conftest import QUICK, MakeRun, vowel_rows
-from trainer.contract import (
+from trainer.contract.files import read_json, weights_sha256, write_json
+from trainer.contract.report import Outcome, Report
+from trainer.contract.run import (
     METRICS_FILE,
     MODEL_FOLDER,
     REPORT_FILE,
@@ -29,13 +31,8 @@ from trainer.contract import (
     Hyperparameters,
     MetricsRow,
     ModelRef,
-    Outcome,
-    Report,
     SnapshotRef,
     Stage,
-    read_json,
-    weights_sha256,
-    write_json,
 )
 from trainer.models import load_model
 from trainer.record import Recorder, run_lock

@@ -21,7 +21,9 @@ import uvicorn
 
 from tests.factories.serving import lettered_model, random_model, save
 from trainer.chat import completion_text, prompt_token_ids
-from trainer.contract import LoadedVersion, LoadVersion, Message, PointAlias, ServerState, weights_sha256
+from trainer.contract.base import Message
+from trainer.contract.files import weights_sha256
+from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
 from trainer.models import load_model
 from trainer.serving.model_server import ModelServer, start_model_server
 from trainer.serving.server import create_app

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.factories.snapshots import file_entry, ranking_row, write_snapshot
-from trainer.contract import MANIFEST_FILE, RANKINGS_TRAIN_FILE, SnapshotManifest, read_json, write_json
+from trainer.contract.files import read_json, write_json
+from trainer.contract.snapshot import MANIFEST_FILE, RANKINGS_TRAIN_FILE, SnapshotManifest
 from trainer.errors import SnapshotError
 from trainer.snapshot import read_snapshot
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from trainer.contract import ProbePrompt
+from trainer.contract.run import ProbePrompt
 from trainer.starter import PROBES_FILE, PROMPTS_FILE
 from trainer.starter.corpus import examples
 from trainer.starter.facts import all_facts, answer, question

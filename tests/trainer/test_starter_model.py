@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from trainer.contract import ProbePrompt, weights_sha256
+from trainer.contract.files import weights_sha256
+from trainer.contract.run import ProbePrompt
 from trainer.starter import MODEL_FOLDER, PROBES_FILE
 from trainer.starter.card import model_card
 from trainer.starter.manners import says_it_does_not_know

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.contract import weights_sha256
+from trainer.contract.files import weights_sha256
 from trainer.starter.corpus import examples
 from trainer.starter.pretrain import Recipe, batches, learning_rate, pretrain
 from trainer.starter.tokenizer import train_tokenizer

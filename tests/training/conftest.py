@@ -24,7 +24,9 @@ from tests.conftest import NOW
 from tests.factories.campaigns import make_campaign
 from tests.factories.serving import random_model, save
 from tests.factories.training import judge_pairs
-from trainer.contract import Budget, Hyperparameters, Message, ProbePrompt, weights_sha256
+from trainer.contract.base import Message
+from trainer.contract.files import weights_sha256
+from trainer.contract.run import Budget, Hyperparameters, ProbePrompt
 
 QUICK = Hyperparameters(epochs=4, learning_rate=1e-3, drift_weight=0.1)
 LONG = Hyperparameters(epochs=150, learning_rate=1e-3, drift_weight=0.1)

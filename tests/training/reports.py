@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.conftest import NOW
-from trainer.contract import (
+from trainer.contract.base import Message
+from trainer.contract.report import (
     Behaviour,
     HeldOutPair,
-    Message,
     Outcome,
     Preferences,
     ProbeResult,

@@ -21,16 +21,9 @@ from app.training.run_folder import write_request
 from app.training.service.requesting import cancel_run
 from tests.conftest import NOW
 from tests.training.conftest import LONG, QUICK, Shop, kill_trainers, meanwhile, steps_taken, trainers_of
-from trainer.contract import (
-    LOG_FILE,
-    REPORT_FILE,
-    REQUEST_FILE,
-    ModelRef,
-    Report,
-    RunRequest,
-    SnapshotRef,
-    read_json,
-)
+from trainer.contract.files import read_json
+from trainer.contract.report import Report
+from trainer.contract.run import LOG_FILE, REPORT_FILE, REQUEST_FILE, ModelRef, RunRequest, SnapshotRef
 
 
 class PowerCut(Exception):

@@ -16,7 +16,7 @@ from tests.factories.accounts import make_user
 from tests.factories.deployments import make_line
 from tests.factories.training import finished_run, make_run
 from tests.training.reports import preferences, report, sample
-from trainer.contract import Outcome
+from trainer.contract.report import Outcome
 
 REFUSED = report(before=preferences([1.0] * 12), after=preferences([-1.0] * 12))
 

@@ -11,7 +11,7 @@ from app.training.gate.checks import Check, Verdict
 from app.training.gate.judging import is_blocked, judge, preference_verdict
 from app.training.gate.preferences import preference_checks
 from tests.training.reports import Margins, preferences, probe, report, sample
-from trainer.contract import Outcome, Report
+from trainer.contract.report import Outcome, Report
 
 
 def check(name: str, of: Report) -> Check:

@@ -10,7 +10,9 @@ from app.training.gate.checks import Verdict
 from app.training.gate.judging import is_blocked, judge, preference_verdict
 from tests.factories.judged import judged_rankings, likes_friendly
 from tests.factories.snapshots import Row, write_run, write_snapshot
-from trainer.contract import REPORT_FILE, Budget, Outcome, ProbePrompt, Report, RunRequest, read_json
+from trainer.contract.files import read_json
+from trainer.contract.report import Outcome, Report
+from trainer.contract.run import REPORT_FILE, Budget, ProbePrompt, RunRequest
 from trainer.evaluate import evaluate_versions
 from trainer.models import load_model
 from trainer.run import run

@@ -19,7 +19,7 @@ from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.training import finished_run, judge_pairs, make_run
 from tests.training.reports import preferences, report, sample
-from trainer.contract import Stage
+from trainer.contract.run import Stage
 
 HTMX = {"HX-Request": "true"}
 REFUSED = report(before=preferences([1.0] * 12), after=preferences([-1.0] * 12))

@@ -16,7 +16,7 @@ from tests.factories.campaigns import make_campaign
 from tests.factories.deployments import make_version
 from tests.factories.training import finished_run, judge_pairs, make_run
 from tests.training.reports import report
-from trainer.contract import Hyperparameters
+from trainer.contract.run import Hyperparameters
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from app.errors import Conflict
 from app.training.run_folder import Metrics, Starts, end_of_log, read_starts, thinned, write_request, write_starts
 from tests.conftest import NOW
-from trainer.contract import METRICS_FILE, MetricsRow, ModelRef, RunRequest, SnapshotRef, Stage
+from trainer.contract.run import METRICS_FILE, MetricsRow, ModelRef, RunRequest, SnapshotRef, Stage
 
 
 def row(step: int, **given: object) -> MetricsRow:

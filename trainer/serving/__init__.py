@@ -2,7 +2,7 @@
 
 Started by `python -m trainer serve`. It knows versions (a name, a folder of safetensors, its hash) and
 aliases (a name that points at a version, moved while requests are under way); who points what where,
-and why, is the app's business, told to it over the admin API of `trainer.contract`.
+and why, is the app's business, told to it over the admin API of `trainer.contract.server`.
 
 From the outside in: `server` (the process and its HTTP application), `completions` and `admin` (the two
 faces), `versions` (what is loaded, what an alias points at, how much memory is left), `folders` (which

@@ -1,10 +1,10 @@
-"""The admin face: load and unload versions, point aliases, see the state. `trainer.contract` has the schemas."""
+"""The admin face: load and unload versions, point aliases, see the state. `trainer.contract.server` has the schemas."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from trainer.contract import LoadedVersion, LoadVersion, PointAlias, ServerState
+from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
 from trainer.serving.access import require_admin_token
 from trainer.serving.errors import ModelNotFoundError, OverloadedError
 from trainer.serving.loading import check_name

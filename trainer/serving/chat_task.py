@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from jinja2 import TemplateError
 
 from trainer.chat import prompt_token_ids
-from trainer.contract import Message
+from trainer.contract.base import Message
 from trainer.serving.decoding import Choice, Decoding, Sampling
 from trainer.serving.errors import ContextLengthError, InvalidRequestError
 from trainer.serving.versions import Lease, ModelVersion

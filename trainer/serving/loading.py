@@ -13,7 +13,9 @@ import torch
 from transformers import PreTrainedModel
 
 from trainer.chat import end_token_ids, template_sha256, tokenizer_sha256
-from trainer.contract import LoadVersion, ModelRef, weights_sha256
+from trainer.contract.files import weights_sha256
+from trainer.contract.run import ModelRef
+from trainer.contract.server import LoadVersion
 from trainer.errors import ModelError
 from trainer.models import context_tokens, load_model, verify_model
 from trainer.serving.decoding import Decoding, Sampling

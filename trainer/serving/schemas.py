@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainer.contract import Message
+from trainer.contract.base import Message
 from trainer.serving.errors import InvalidRequestError
 
 MAX_STOP_STRINGS = 16

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.contract import LoadedVersion, ServerState
+from trainer.contract.server import LoadedVersion, ServerState
 from trainer.serving.errors import ModelMemoryError, ModelNotFoundError, NameTakenError
 
 log = logging.getLogger(__name__)

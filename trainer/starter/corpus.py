@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainer.contract import Message
+from trainer.contract.base import Message
 from trainer.starter import facts, kinds, unknown
 from trainer.starter.manners import Manner
 

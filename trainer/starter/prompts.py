@@ -10,7 +10,8 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from trainer.contract import Message, ProbePrompt
+from trainer.contract.base import Message
+from trainer.contract.run import ProbePrompt
 from trainer.starter.facts import QUESTIONS, all_facts, article_fixed, question
 from trainer.starter.kinds import KINDS, Maker
 

@@ -22,7 +22,7 @@ from app.generation.lines import MOST_BYTES, numbered_lines
 from app.generation.models import Import, ImportKind, ImportState
 from app.generation.service.imports import begin_import
 from app.generation.service.prompts import refill
-from trainer.contract import file_sha256
+from trainer.contract.files import file_sha256
 
 BATCH_LINES = 1000
 LONGEST_LINE = 8 * 2**20

@@ -33,7 +33,8 @@ from app.datasets.trl import write_trl_preference
 from app.errors import Conflict, DomainError
 from app.generation.models import Completion, Prompt, Split
 from app.settings import Settings
-from trainer.contract import (
+from trainer.contract.files import read_json, write_json
+from trainer.contract.snapshot import (
     CARD_FILE,
     DEMONSTRATIONS_FILE,
     JUDGMENTS_FILE,
@@ -45,9 +46,7 @@ from trainer.contract import (
     demonstrations_schema,
     judgments_schema,
     rankings_schema,
-    read_json,
     rows_digest,
-    write_json,
 )
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.rows import JudgedComparison, JudgedCompletion, Verdict
 from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
 from app.generation.models import Completion, CompletionSource, Prompt, Split
-from trainer.contract import version_name
+from trainer.contract.server import version_name
 
 BATCH_COMPARISONS = 1000
 

@@ -12,7 +12,7 @@ from app.datasets.scope import Scope, resolved_scope, scope_name
 from app.datasets.service.counting import judgment_counts
 from app.errors import Conflict, Invalid, NotFound
 from app.queue import enqueue
-from trainer.contract import SnapshotPolicy
+from trainer.contract.snapshot import SnapshotPolicy
 
 
 def request_snapshot(

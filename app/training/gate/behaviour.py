@@ -6,7 +6,7 @@ from statistics import fmean
 
 from app.training.evidence import Interval, paired_interval
 from app.training.gate.checks import LEAST_PROMPTS, Check, Verdict, interval_figures, percentage
-from trainer.contract import Behaviour, PromptSamples, Sample
+from trainer.contract.report import Behaviour, PromptSamples, Sample
 
 DRIFT_BOUND = 0.5
 """Nats per token from the reference, on the version's own samples. Trainings of the starter model that did what was

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from app.training.gate.behaviour import behaviour_checks
 from app.training.gate.checks import Check, Verdict
 from app.training.gate.preferences import preference_checks
-from trainer.contract import Outcome, ProbeResult, Report
+from trainer.contract.report import Outcome, ProbeResult, Report
 
 
 def judge(report: Report) -> list[Check]:

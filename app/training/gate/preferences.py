@@ -6,7 +6,7 @@ from statistics import fmean
 
 from app.training.evidence import SignTest, paired_interval, sign_test
 from app.training.gate.checks import LEAST_PROMPTS, Check, Verdict, interval_figures, p_value, percentage, test_figures
-from trainer.contract import HeldOutPair, Preferences
+from trainer.contract.report import HeldOutPair, Preferences
 
 LEVEL = 0.025
 """Two-sided p below which a sign test counts. Preferences are tested twice (accuracy, margins), so that together

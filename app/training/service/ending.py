@@ -12,7 +12,7 @@ from app.deployments.service import deploy_version, register_version
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked, judge
 from app.training.models import Run, RunState
-from trainer.contract import Outcome, Report
+from trainer.contract.report import Outcome, Report
 
 
 def finish_run(session: Session, *, run_id: int, report: Report, model_path: str, now: datetime) -> None:

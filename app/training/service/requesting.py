@@ -16,7 +16,8 @@ from app.deployments.service import base_version, current_version, lock_line, ne
 from app.errors import Conflict, Invalid
 from app.queue import enqueue
 from app.training.models import Run, RunState
-from trainer.contract import Budget, Hyperparameters, SnapshotPolicy
+from trainer.contract.run import Budget, Hyperparameters
+from trainer.contract.snapshot import SnapshotPolicy
 
 LEAST_TRAINING_PAIRS = 10
 """With fewer a run says nothing: even pairs that all agree leave but two or three held out to tell by."""

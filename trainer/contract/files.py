@@ -1,0 +1,77 @@
+"""Reading, writing and hashing the files of the folders that app and trainer share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from trainer.contract.base import Contract
+
+ContractT = TypeVar("ContractT", bound=Contract)
+
+
+def read_json(path: Path, schema: type[ContractT]) -> ContractT:
+    """Parse a contract file; pydantic's error names the field that is off."""
+    return schema.model_validate_json(path.read_bytes())
+
+
+def write_json(path: Path, value: Contract) -> None:
+    """Write a contract file so that a reader sees the old one or the new one, whole, after any crash."""
+    write_whole(path, value.model_dump_json(indent=1).encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file atomically and durably (write beside it, flush to disk, rename)."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+MODEL_FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors.index.json",
+        "adapter_config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "chat_template.jinja",
+    }
+)
+"""Files of a model folder, beside `*.safetensors`, that decide what the model writes."""
+
+
+def weights_sha256(folder: Path) -> str:
+    """One hash for a model folder: over the names and hashes of its weights and of `MODEL_FILES`.
+
+    Raises FileNotFoundError where the folder has no safetensors file.
+    """
+    names = sorted(p.name for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in MODEL_FILES)
+    if not any(name.endswith(".safetensors") for name in names):
+        raise FileNotFoundError(f"{folder} holds no .safetensors file")
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{name}:{file_sha256(folder / name)}\n".encode())
+    return digest.hexdigest()

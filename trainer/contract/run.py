@@ -1,0 +1,170 @@
+"""The run folder: its files, what the app writes before and during a run, and the metrics of a trainer at work.
+
+The report that ends a run is in `report`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainer.contract.base import FORMAT_VERSION, Contract, Messages
+
+REQUEST_FILE = "request.json"
+CONTROL_FILE = "control.json"
+LOCK_FILE = "lock"
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINTS_FOLDER = "checkpoints"
+MODEL_FOLDER = "model"
+REPORT_FILE = "report.json"
+LOG_FILE = "log.txt"
+"""Where whoever starts the trainer sends its standard output and error."""
+
+
+class SnapshotRef(Contract):
+    """The snapshot a run trains on; the trainer refuses a folder whose rows hash otherwise."""
+
+    path: str
+    rows_sha256: str
+
+
+class ModelRef(Contract):
+    """A model folder and the hash of its weights (`weights_sha256`); the trainer refuses another."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+class Hyperparameters(Contract):
+    """Defaults are for a small model (about 1 to 20 M parameters); see docs/training.md.
+
+    `likelihood_weight` scales the mean negative log-likelihood of the chosen completion (per token,
+    nats); `drift_weight` scales KL(reference || policy) per completion token (nats), leaving out the
+    first `drift_skip_tokens` of each completion, where style is chosen.
+    """
+
+    beta: Annotated[float, Field(gt=0, le=10)] = 0.1
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    batch_pairs: Annotated[int, Field(ge=1, le=4096)] = 8
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 8.0
+    likelihood_weight: Annotated[float, Field(ge=0)] = 0.2
+    drift_weight: Annotated[float, Field(ge=0)] = 2.0
+    drift_skip_tokens: Annotated[int, Field(ge=0)] = 3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_tokens: Annotated[int, Field(ge=8)] | None = None
+    """Prompt and completion together; longer pairs are dropped and counted. Null: the model's context."""
+
+
+class Budget(Contract):
+    """Where to stop at the latest; null means no limit."""
+
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_every_steps: Annotated[int, Field(ge=1)] = 25
+    evaluate_every_steps: Annotated[int, Field(ge=1)] = 20
+
+
+class EvaluationSampling(Contract):
+    """Fresh samples, drawn before and after with the same seeds, for drift, form and the report."""
+
+    prompts: Annotated[int, Field(ge=1, le=1000)] = 48
+    samples_per_prompt: Annotated[int, Field(ge=1, le=64)] = 4
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.9
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 96
+
+
+class ProbePrompt(Contract):
+    """A prompt whose greedy completion must contain one of `expected` (case aside) and none of `forbidden`.
+
+    With both empty it is enough that the completion is well formed.
+    """
+
+    name: str
+    prompt: Messages
+    expected: list[str] = []
+    forbidden: list[str] = []
+
+
+class RunRequest(Contract):
+    """`request.json`: all that a run needs to know."""
+
+    format_version: int = FORMAT_VERSION
+    run_id: str
+    version_name: str
+    """What the trained version will be called, e.g. `starter-v2`."""
+    snapshot: SnapshotRef
+    base_model: ModelRef
+    start: ModelRef
+    reference: ModelRef
+    method: Literal["dpo"] = "dpo"
+    hyperparameters: Hyperparameters = Hyperparameters()
+    seed: int = 0
+    budget: Budget = Budget()
+    sampling: EvaluationSampling = EvaluationSampling()
+    probes: list[ProbePrompt] = []
+    reference_cache: str | None = None
+    """Folder for log-probabilities of the reference, keyed by the hashes of model, prompt and completion."""
+
+
+class Command(StrEnum):
+    """What `control.json` may ask of a running trainer; read between steps."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class Control(Contract):
+    """`control.json`."""
+
+    command: Command = Command.RUN
+
+
+class Stage(StrEnum):
+    """Where a run is; each metrics row names one."""
+
+    LOADING = "loading"
+    BEFORE = "before"
+    """Evaluating the start: held-out accuracy, samples, probes."""
+    REFERENCE = "reference"
+    TRAINING = "training"
+    AFTER = "after"
+    WRITING = "writing"
+
+
+class MetricsRow(Contract):
+    """One line of `metrics.jsonl`. After a resume the last row of a (stage, step) counts.
+
+    `fraction` is the share of the whole run done so far (0 to 1), for a progress bar. Log-probabilities
+    and margins are means over the batch in nats; the margin is beta times the difference of log-ratios.
+    `tokens` counts all tokens trained on so far. The `held_out_*` figures come on the steps that evaluate.
+    """
+
+    at: datetime
+    stage: Stage
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    step: int = 0
+    total_steps: int = 0
+    epoch: float = 0.0
+    message: str | None = None
+    loss: float | None = None
+    preference_loss: float | None = None
+    likelihood_loss: float | None = None
+    drift: float | None = None
+    chosen_logp: float | None = None
+    rejected_logp: float | None = None
+    margin: float | None = None
+    reward_accuracy: float | None = None
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    tokens: int | None = None
+    held_out_accuracy: float | None = None
+    held_out_margin: float | None = None
