@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 FORM = re.compile(r'hx-post="(/assignments/[^"]+/judgment)"')
-HIDDEN = re.compile(r'name="(key|revision|left)"\s+value="([^"]*)"')
+HIDDEN = re.compile(r'name="(key|revision|left|judged_today|day)"\s+value="([^"]*)"')
 CSRF = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 

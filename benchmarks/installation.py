@@ -18,6 +18,7 @@ from app.accounts.models import Role, User
 from app.accounts.service.sign_ins import start_sign_in
 from app.campaigns.models import Campaign, CampaignKind, CampaignRevision, CampaignState, Enrolment
 from app.database import libpq_url, make_engine, make_session_factory
+from app.deployments.models import Alias, ModelLine
 from app.stack.migrations import migrate
 from app.stack.ports import free_port
 from app.stack.postgres import start_embedded
@@ -58,10 +59,15 @@ def filled_database(server: str, *, name: str, comparisons: int, annotators: int
     migrate(engine)
     now = datetime.now(UTC)
     with make_session_factory(engine).begin() as session:
+        line = ModelLine(slug="measured", name="Measured", created_at=now)
+        session.add(line)
+        session.flush()
         campaign = Campaign(
             name="Measured",
             kind=CampaignKind.COMPARISON,
             state=CampaignState.OPEN,
+            line_id=line.id,
+            alias=Alias.CURRENT,
             redundancy=redundancy,
             created_at=now,
         )
