@@ -1,6 +1,7 @@
 """What the judging pages send."""
 
 import uuid
+from datetime import date, datetime
 
 from pydantic import BaseModel
 
@@ -9,15 +10,23 @@ from app.comparisons.service.presenting import MOST_LEFT
 
 
 class DeskForm(BaseModel):
-    """What every form at the desk carries: how many comparisons the page said were left, to count on from there."""
+    """What every form at the desk carries: what the page said was judged and left, to count on from there."""
 
     left: int | None = None
+    judged_today: int | None = None
+    day: date | None = None
 
     def left_after(self, done: int) -> int | None:
         """How many are left after `done` more; None where the page did not say, unchanged where it said "or more"."""
         if self.left is None or self.left >= MOST_LEFT:
             return self.left
         return self.left - done
+
+    def judged_today_after(self, done: int, now: datetime) -> int | None:
+        """How many were judged today after `done` more; None where the page did not say, or said it yesterday."""
+        if self.judged_today is None or self.day != now.date():
+            return None
+        return self.judged_today + done
 
 
 class JudgmentForm(DeskForm):

@@ -70,8 +70,17 @@ def record(
     given = form.checked()
     recorded = judging.record_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
     closed = assignment.state is AssignmentState.OPEN and not recorded.replayed
-    left = given.left_after(0 if recorded.replayed else 1)
-    return _answer(request, session, assignment=assignment, now=now, said="recorded", none_open=closed, left=left)
+    done = 0 if recorded.replayed else 1
+    return _answer(
+        request,
+        session,
+        assignment=assignment,
+        now=now,
+        said="recorded",
+        none_open=closed,
+        left=given.left_after(done),
+        judged_today=given.judged_today_after(done, now),
+    )
 
 
 @router.post("/assignments/{assignment_id}/skip", name="comparisons:skip")
@@ -87,8 +96,16 @@ def skip(
     given = form.checked()
     judging.skip(session, assignment=assignment, reason=given.reason, now=now)
     closed = assignment.state is AssignmentState.OPEN
-    left = given.left_after(1 if closed else 0)
-    return _answer(request, session, assignment=assignment, now=now, said="skipped", none_open=closed, left=left)
+    return _answer(
+        request,
+        session,
+        assignment=assignment,
+        now=now,
+        said="skipped",
+        none_open=closed,
+        left=given.left_after(1 if closed else 0),
+        judged_today=given.judged_today_after(0, now),
+    )
 
 
 @router.post("/assignments/{assignment_id}/retraction", name="comparisons:retract")
@@ -134,6 +151,7 @@ def _answer(
     said: str,
     none_open: bool = False,
     left: int | None = None,
+    judged_today: int | None = None,
 ) -> Response:
     """The panel with what is at the desk now; a plain form is sent back to the judging page.
 
@@ -154,6 +172,7 @@ def _answer(
         said=said,
         none_open=none_open,
         left=left,
+        judged_today=judged_today,
     )
 
 
@@ -169,6 +188,7 @@ def _desk(
     said: str = "",
     none_open: bool = False,
     left: int | None = None,
+    judged_today: int | None = None,
 ) -> Response:
     """Render a person's desk, with a comparison leased to it where there is one; their desk must be held.
 
@@ -187,6 +207,7 @@ def _desk(
         lease=lease,
         now=now,
         left=left,
+        judged_today=judged_today,
         low_below=max(1, _settings(request).queue_target // 2),
     )
     if desk.is_low and hands_out:

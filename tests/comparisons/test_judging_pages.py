@@ -463,3 +463,15 @@ def test_nobody_judges_where_they_are_not_enrolled(session: Session, campaign: C
     stranger = make_user(session)
     session.commit()
     assert signed_in(stranger).get(f"/campaigns/{campaign.id}/judge").status_code == 404
+
+
+def test_what_was_judged_today_is_counted_on_from_the_page_until_midnight(
+    session: Session, campaign: Campaign, browser: TestClient, clock: StoppedClock
+) -> None:
+    for _ in range(3):
+        make_comparison(session, campaign)
+    said = {"judged_today": "7", "day": str(clock().date())}
+    page = judged(browser, opened(browser, campaign), **said)
+    assert page.tally.startswith("8 judged by you today")
+    clock.forward(days=1)
+    assert judged(browser, page, **said).tally.startswith("1 judged by you today")

@@ -5,7 +5,7 @@ Templates get the values of this module and no table rows, so that no page can t
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -70,6 +70,7 @@ class Desk:
     reason: str
     guidelines: str
     judged_today: int
+    day: date
     left: int
     undoable: uuid.UUID | None
     is_low: bool = False
@@ -87,9 +88,10 @@ _DESK = f"""
            (SELECT array_agg(completions.text ORDER BY places.place)
             FROM unnest(CAST(%(shown_order)s AS bigint[])) WITH ORDINALITY AS places(id, place)
             JOIN completions ON completions.id = places.id) AS completions,
-           (SELECT count(*) FROM assignments
-            WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND closed_at >= %(today)s
-              AND state = 'judged') AS judged_today,
+           coalesce(CAST(%(judged_today)s AS bigint), (
+             SELECT count(*) FROM assignments
+             WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND closed_at >= %(today)s
+               AND state = 'judged')) AS judged_today,
            (SELECT id FROM assignments
             WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND state IN ('judged', 'skipped')
               AND closed_at IS NOT NULL
@@ -110,12 +112,13 @@ def present_desk(
     lease: Lease | None,
     now: datetime,
     left: int | None = None,
+    judged_today: int | None = None,
     low_below: int,
 ) -> Desk:
     """The desk with the leased comparison on it; without one, why there is none.
 
-    `left` is what the page before counted, less what was done since; None has it counted anew. `low_below` is
-    how many comparisons should be ahead.
+    `left` and `judged_today` are what the page before counted, and what was done since; None has them counted
+    anew. `low_below` is how many comparisons should be ahead.
     """
     row = get_row(
         session,
@@ -125,6 +128,7 @@ def present_desk(
             "annotator_id": annotator_id,
             "comparison_id": lease.comparison_id if lease else None,
             "shown_order": lease.shown_order if lease else [],
+            "judged_today": judged_today,
             "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
             "target": low_below,
         },
@@ -141,6 +145,7 @@ def present_desk(
         reason=reason,
         guidelines=row.guidelines,
         judged_today=row.judged_today,
+        day=now.date(),
         left=0 if lease is None else max(1, min(left or 0, MOST_LEFT)),
         undoable=row.undoable if state is CampaignState.OPEN else None,
         is_low=row.is_low,
