@@ -147,7 +147,7 @@ def cells(outcome: Outcome) -> list[str]:
     """A run as a row of the table."""
     before, after = outcome.before, outcome.after
     return [
-        f"{outcome.rate:g}",
+        rate_text(outcome.rate),
         str(outcome.seed),
         *(f"{before.manners[m]:.0%} → {after.manners[m]:.0%}" for m in (Manner.FRIENDLY, Manner.BLUNT)),
         f"{after.facts_right_greedy:.1%} / {after.facts_right_sampled:.1%}",
@@ -165,11 +165,16 @@ def summary(rate: float, found: Sequence[Outcome]) -> str:
     blunt = [one.blunt_ratio() for one in found]
     formed = [one.after.well_formed for one in found]
     return (
-        f"{rate:g}: friendly {mean(gains):+.1%} (least {min(gains):+.1%}), blunt times {mean(blunt):.2f} "
+        f"{rate_text(rate)}: friendly {mean(gains):+.1%} (least {min(gains):+.1%}), blunt times {mean(blunt):.2f} "
         f"(most {max(blunt):.2f}), facts lost {max(one.facts_lost() for one in found):.1%} at most, "
         f"well formed {mean(formed):.1%} (least {min(formed):.1%}), "
         f"as wanted {sum(one.is_as_wanted() for one in found)} of {len(found)}"
     )
+
+
+def rate_text(rate: float) -> str:
+    """A rate in the power of ten of the default."""
+    return f"{rate * 1e4:g}e-4"
 
 
 def _print_row(row: Sequence[str]) -> None:
