@@ -14,13 +14,15 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from app.templating import is_htmx, render
+from app.wording import gettext as _
+from app.wording import mark as N_
 
 
 class DomainError(Exception):
     """Something the domain refuses. `message` is shown to people as it is."""
 
     status: ClassVar[int] = 400
-    title: ClassVar[str] = "That did not work"
+    title: ClassVar[str] = N_("That did not work")
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -31,49 +33,49 @@ class NotFound(DomainError):
     """No such thing, or none that this person may know of."""
 
     status = 404
-    title = "Not found"
+    title = N_("Not found")
 
 
 class Forbidden(DomainError):
     """The thing is there, but not for this person."""
 
     status = 403
-    title = "Not allowed"
+    title = N_("Not allowed")
 
 
 class Conflict(DomainError):
     """Someone or something else got there first."""
 
     status = 409
-    title = "Something changed meanwhile"
+    title = N_("Something changed meanwhile")
 
 
 class Invalid(DomainError):
     """The input cannot be used as it is."""
 
     status = 422
-    title = "Please check your input"
+    title = N_("Please check your input")
 
 
 class TooManyRequests(DomainError):
     """Too often in too short a time."""
 
     status = 429
-    title = "A moment, please"
+    title = N_("A moment, please")
 
 
 class Unavailable(DomainError):
     """A part of Palate that this needs is not running."""
 
     status = 503
-    title = "Not available right now"
+    title = N_("Not available right now")
 
 
 class SignInNeeded(DomainError):
     """Nobody is signed in, and this page is for people who are."""
 
     status = 401
-    title = "Please sign in"
+    title = N_("Please sign in")
 
 
 def add_error_pages(app: FastAPI) -> None:
@@ -94,17 +96,17 @@ def _answer_domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError)
     if isinstance(error, SignInNeeded) and not wants_json(request):
         return _to_sign_in(request)
-    return _answer(request, status=error.status, title=error.title, message=error.message)
+    return _answer(request, status=error.status, title=_(error.title), message=error.message)
 
 
 def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    titles = {404: "Not found", 405: "Not possible here", 413: "Too large"}
+    titles = {404: _("Not found"), 405: _("Not possible here"), 413: _("Too large")}
     messages = {
-        404: "There is nothing at this address. It may have moved, or the link may be incomplete.",
-        405: "This address does not take that kind of request.",
+        404: _("There is nothing at this address. It may have moved, or the link may be incomplete."),
+        405: _("This address does not take that kind of request."),
     }
-    title = titles.get(error.status_code, "That did not work")
+    title = titles.get(error.status_code, _("That did not work"))
     message = messages.get(error.status_code, str(error.detail))
     return _answer(request, status=error.status_code, title=title, message=message)
 
@@ -115,21 +117,21 @@ def _answer_unreadable_request(request: Request, error: Exception) -> Response:
     if any(item["loc"][0] == "path" for item in error.errors()):
         return _answer_http_error(request, HTTPException(404))
     wrong = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
-    return _answer(request, status=422, title=Invalid.title, message=wrong)
+    return _answer(request, status=422, title=_(Invalid.title), message=wrong)
 
 
 def _answer_unstorable_value(request: Request, error: Exception) -> Response:
     """A value that PostgreSQL cannot hold: in an address it names nothing, in a form it is a slip."""
     if request.method == "GET":
         return _answer_http_error(request, HTTPException(404))
-    message = "Something here cannot be stored: a number is too large, or a text holds a NUL character."
-    return _answer(request, status=422, title=Invalid.title, message=message)
+    message = _("Something here cannot be stored: a number is too large, or a text holds a NUL character.")
+    return _answer(request, status=422, title=_(Invalid.title), message=message)
 
 
 def _answer_fault(request: Request, error: Exception) -> Response:
     """A mistake of ours. The error itself goes to the log, by the server that raises it again, and to nobody else."""
-    message = "This is Palate's fault, not yours, and nothing was saved. Try again; if it stays, tell an admin when."
-    response = _answer(request, status=500, title="Something broke", message=message)
+    message = _("This is Palate's fault, not yours, and nothing was saved. Try again; if it stays, tell an admin when.")
+    response = _answer(request, status=500, title=_("Something broke"), message=message)
     response.headers["Cache-Control"] = "no-store"  # answered outside the middleware that sees to this elsewhere
     return response
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
 from app.errors import Invalid
+from app.wording import gettext as _
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
 
@@ -81,9 +82,9 @@ def _field(item: Any) -> str:
 def _message(item: Any) -> str:
     """Pydantic's message in words of a form."""
     if item["type"] == "missing" or item["input"] == "":
-        return "Please fill this in."
+        return _("Please fill this in.")
     if item["type"] == "string_too_short":
-        return "This is too short."
+        return _("This is too short.")
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
     return str(item["msg"]).removeprefix("Input should be ").capitalize()

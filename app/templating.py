@@ -3,7 +3,6 @@
 import hashlib
 from datetime import datetime
 from functools import lru_cache
-from gettext import NullTranslations
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,6 +12,7 @@ from jinja2.runtime import Context
 
 from app.markdown import render_markdown
 from app.settings import ROOT
+from app.wording import gettext, ngettext, translations
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
@@ -44,7 +44,11 @@ def environment() -> Environment:
         auto_reload=False,
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
     )
-    jinja.install_gettext_translations(NullTranslations(), newstyle=True)  # type: ignore[attr-defined]
+    jinja.install_gettext_callables(  # type: ignore[attr-defined]
+        lambda message: translations.get().gettext(message),
+        lambda singular, plural, number: translations.get().ngettext(singular, plural, number),
+        newstyle=True,
+    )
     jinja.globals["url_for"] = _url_for
     jinja.globals["static"] = static_path
     jinja.filters["markdown"] = render_markdown
@@ -90,10 +94,12 @@ def moment(at: datetime | None) -> str:
 def ago(at: datetime | None, now: datetime) -> str:
     """How long since, in the largest unit that says enough."""
     if at is None:
-        return "never"
+        return gettext("never")
     seconds = max(0, int((now - at).total_seconds()))
-    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"
+    if seconds >= 86_400:
+        return ngettext("%(num)s day ago", "%(num)s days ago", seconds // 86_400)
+    if seconds >= 3_600:
+        return ngettext("%(num)s hour ago", "%(num)s hours ago", seconds // 3_600)
+    if seconds >= 60:
+        return ngettext("%(num)s minute ago", "%(num)s minutes ago", seconds // 60)
+    return gettext("just now")

@@ -21,6 +21,7 @@ from app.clock import Now
 from app.database import DbSession
 from app.errors import Forbidden, SignInNeeded
 from app.settings import Settings
+from app.wording import gettext as _
 
 SESSION_COOKIE = "palate_session"
 VISITOR_COOKIE = "palate_visitor"
@@ -86,15 +87,15 @@ async def verify_csrf(request: Request, identified: Annotated[None, Depends(iden
     if hmac.compare_digest((given or "").encode(), request.state.csrf_token.encode()):
         return
     if request.state.user is None and SESSION_COOKIE in request.cookies:
-        raise SignInNeeded("You have been signed out meanwhile. Sign in and try again.")
-    raise Forbidden("This page was opened before you signed in or out. Reload it and try again.")
+        raise SignInNeeded(_("You have been signed out meanwhile. Sign in and try again."))
+    raise Forbidden(_("This page was opened before you signed in or out. Reload it and try again."))
 
 
 def _require_modest_size(request: Request) -> None:
     """Refuse to read a stranger's file: the token within a form is only found by reading all of it."""
     size = request.headers.get("content-length", "")
     if request.state.user is None and not (size.isdecimal() and int(size) <= STRANGERS_BYTES):
-        raise SignInNeeded("Sign in before you send files.")
+        raise SignInNeeded(_("Sign in before you send files."))
 
 
 @declares(Needs.NOTHING)
@@ -107,7 +108,7 @@ async def signed_in(request: Request) -> Person:
     """The person asking; raises SignInNeeded where nobody is signed in."""
     person: Person | None = request.state.user
     if person is None:
-        raise SignInNeeded("Sign in to see this page.")
+        raise SignInNeeded(_("Sign in to see this page."))
     return person
 
 
@@ -118,7 +119,7 @@ CurrentPerson = Annotated[Person, Depends(signed_in)]
 async def admin(person: CurrentPerson) -> Person:
     """An admin; raises Forbidden for anybody else."""
     if not person.is_admin:
-        raise Forbidden("Only admins may do this. Ask one of them.")
+        raise Forbidden(_("Only admins may do this. Ask one of them."))
     return person
 
 
@@ -129,7 +130,7 @@ CurrentAdmin = Annotated[Person, Depends(admin)]
 async def campaign_creator(person: CurrentPerson) -> Person:
     """A manager or admin; raises Forbidden for anybody else."""
     if not person.is_at_least(Role.MANAGER):
-        raise Forbidden("Only managers and admins may create campaigns. Ask an admin to change your role.")
+        raise Forbidden(_("Only managers and admins may create campaigns. Ask an admin to change your role."))
     return person
 
 

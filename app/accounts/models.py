@@ -7,15 +7,16 @@ from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.database import Base, stored_by_value
+from app.wording import mark as N_
 
 
 class Role(StrEnum):
     """What a person may be granted, lowest first; campaigns grant it one by one, admins have it everywhere."""
 
-    ANNOTATOR = "annotator"
-    RESEARCHER = "researcher"
-    MANAGER = "manager"
-    ADMIN = "admin"
+    ANNOTATOR = N_("annotator")
+    RESEARCHER = N_("researcher")
+    MANAGER = N_("manager")
+    ADMIN = N_("admin")
 
     @property
     def level(self) -> int:

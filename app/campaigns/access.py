@@ -15,6 +15,7 @@ from app.accounts.service.sign_ins import Person
 from app.campaigns.models import Access, Campaign, Enrolment
 from app.database import DbSession
 from app.errors import Forbidden, NotFound
+from app.wording import gettext as _
 
 LEVELS = {Access.NONE: 0, Access.RESEARCH: 1, Access.MANAGE: 2}
 
@@ -47,9 +48,9 @@ def _require(session: Session, *, campaign_id: int, person: Person, least: Acces
     campaign = session.get(Campaign, campaign_id)
     enrolled = find_enrolment(session, campaign_id=campaign_id, user_id=person.id) is not None
     if campaign is None or not (enrolled or person.is_admin):
-        raise NotFound("There is no such campaign, or you have no part in it. Ask its manager to enrol you.")
+        raise NotFound(_("There is no such campaign, or you have no part in it. Ask its manager to enrol you."))
     if LEVELS[effective_access(session, campaign_id=campaign_id, person=person)] < LEVELS[least]:
-        raise Forbidden("Your part in this campaign does not include this. Ask its manager.")
+        raise Forbidden(_("Your part in this campaign does not include this. Ask its manager."))
     return campaign
 
 
@@ -58,7 +59,7 @@ def judged_campaign(campaign_id: int, person: CurrentPerson, session: DbSession)
     """A campaign in which this person judges."""
     enrolment = find_enrolment(session, campaign_id=campaign_id, user_id=person.id)
     if enrolment is None or not enrolment.judges:
-        raise NotFound("There is no such campaign, or you are not enrolled in it as an annotator.")
+        raise NotFound(_("There is no such campaign, or you are not enrolled in it as an annotator."))
     return session.get_one(Campaign, campaign_id)
 
 

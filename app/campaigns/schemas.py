@@ -8,6 +8,7 @@ from app.accounts.credentials import email_problem
 from app.campaigns.models import Access, Campaign, CampaignRevision
 from app.campaigns.service.editing import LONGEST_NAME, LONGEST_TEXT, CampaignPlan, Question
 from app.campaigns.service.sources import read_source_key, source_key
+from app.wording import gettext as _
 
 MOST_SAMPLES = 16
 """Samples drawn per comparison; more would make people wait for little."""
@@ -45,14 +46,14 @@ class CampaignForm(BaseModel):
         try:
             read_source_key(value)
         except ValueError:
-            raise ValueError("Choose one of the models offered.") from None
+            raise ValueError(_("Choose one of the models offered.")) from None
         return value
 
     @field_validator("temperature")
     @classmethod
     def _makes_samples_differ(cls, value: float) -> float:
         if value == 0:
-            raise ValueError("At 0 all samples are the same, and there is nothing to compare. Try 0.7 to 1.")
+            raise ValueError(_("At 0 all samples are the same, and there is nothing to compare. Try 0.7 to 1."))
         return value
 
     def plan(self) -> CampaignPlan:

@@ -12,6 +12,7 @@ from app.comparisons.models import Assignment
 from app.comparisons.service.desk import HeldAssignment, hold_assignment
 from app.database import DbSession
 from app.errors import Conflict, NotFound
+from app.wording import gettext as _
 
 
 @declares(Needs.JUDGES)
@@ -24,7 +25,7 @@ def own_assignment(assignment_id: uuid.UUID, person: CurrentPerson, session: DbS
         return hold_assignment(session, assignment_id=assignment_id, annotator_id=person.id)
     except Conflict:
         if not _judges_beside(session, assignment_id=assignment_id, user_id=person.id):
-            raise NotFound("There is no such comparison, or it was not given to you.") from None
+            raise NotFound(_("There is no such comparison, or it was not given to you.")) from None
         raise
 
 

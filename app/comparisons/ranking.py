@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from app.errors import Invalid
+from app.wording import gettext as _
 
 Groups = list[list[int]]
 """Tie groups, best first."""
@@ -24,10 +25,16 @@ def parse_ranking(text: str, count: int) -> Groups:
     """
     plain = "".join(text.split())
     if not _WIRE_FORM.fullmatch(plain):
-        raise Invalid(f"A ranking is written like 2>1=3, best first; {text[:60]!r} is not.")
+        raise Invalid(_("A ranking is written like 2>1=3, best first; %(given)s is not.", given=f"{text[:60]!r}"))
     groups = [sorted(int(position) for position in group.split("=")) for group in plain.split(">")]
     if sorted(position for group in groups for position in group) != list(range(1, count + 1)):
-        raise Invalid(f"A ranking names each position from 1 to {count} once; {text[:60]!r} does not.")
+        raise Invalid(
+            _(
+                "A ranking names each position from 1 to %(count)s once; %(given)s does not.",
+                count=count,
+                given=f"{text[:60]!r}",
+            )
+        )
     return groups
 
 

@@ -26,6 +26,7 @@ from app.errors import Conflict
 from app.forms import Submission, submitted
 from app.settings import Settings
 from app.templating import is_htmx, render
+from app.wording import gettext as _
 
 router = APIRouter()
 
@@ -217,7 +218,7 @@ def _desk(
 
 def _require_still_judging(assignment: HeldAssignment) -> None:
     if not assignment.still_judges:
-        raise Conflict("You no longer judge in this campaign, so what was decided stays as it is.")
+        raise Conflict(_("You no longer judge in this campaign, so what was decided stays as it is."))
 
 
 def _away(request: Request) -> Response:

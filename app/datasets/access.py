@@ -20,6 +20,7 @@ from app.datasets.models import Snapshot
 from app.datasets.scope import Scope, campaigns_in
 from app.deployments.models import ModelLine
 from app.errors import NotFound
+from app.wording import gettext as _
 
 
 def readable_campaigns(session: Session, *, person: Person) -> list[Campaign]:
@@ -57,8 +58,10 @@ def readable_snapshot(snapshot_id: int, person: CurrentPerson, session: DbSessio
     snapshot = session.get(Snapshot, snapshot_id)
     if snapshot is None or not may_read(session, snapshot=snapshot, person=person):
         raise NotFound(
-            "There is no such snapshot, or it holds judgments of a campaign that you may not read. "
-            "Ask the campaign's manager."
+            _(
+                "There is no such snapshot, or it holds judgments of a campaign that you may not read. "
+                "Ask the campaign's manager."
+            )
         )
     return snapshot
 
@@ -69,8 +72,10 @@ def wholly_readable_line(line_id: int, person: CurrentPerson, session: DbSession
     line = session.get(ModelLine, line_id)
     if line is None or not (person.is_admin or line in wholly_readable_lines(session, person=person)):
         raise NotFound(
-            "There is no such model line, or you may not read all of its campaigns. "
-            "Freeze one of your campaigns, or ask an admin."
+            _(
+                "There is no such model line, or you may not read all of its campaigns. Freeze one of "
+                "your campaigns, or ask an admin."
+            )
         )
     return line
 

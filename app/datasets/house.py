@@ -15,6 +15,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from app.comparisons.ranking import parse_ranking
 from app.errors import Invalid
 from app.generation.normalising import text_sha256
+from app.wording import gettext as _
 
 UNKNOWN_ANNOTATOR = "unknown"
 """Stands for an annotator that a file does not name; may occur more than once in a line."""
@@ -90,17 +91,19 @@ class HouseJudgment(HouseValue):
     def checked_for(self, completions: int) -> None:
         """Raise ValueError where this verdict does not fit a comparison of so many completions."""
         if self.ranking is None and not self.all_bad:
-            raise ValueError("a judgment needs a ranking, or all_bad")
+            raise ValueError(_("a judgment needs a ranking, or all_bad"))
         groups = _groups(self.ranking, completions) if self.ranking is not None else None
         for text in (self.criteria or {}).values():
             _groups(text, completions)
         if self.strengths is not None and len(self.strengths) != (len(groups) if groups else 1) - 1:
-            raise ValueError("strength needs one number for each step of the ranking")
+            raise ValueError(_("strength needs one number for each step of the ranking"))
         for position in [*(self.ratings or {}), *(self.flags or {})]:
             if not (position.isascii() and position.isdigit() and 1 <= int(position) <= completions):
-                raise ValueError(f"there is no completion '{position}'; they are counted from 1")
+                raise ValueError(_("there is no completion '%(position)s'; they are counted from 1", position=position))
             if position != str(int(position)):
-                raise ValueError(f"write completion '{position}' as '{int(position)}'")
+                raise ValueError(
+                    _("write completion '%(position)s' as '%(int)s'", position=position, int=int(position))
+                )
 
 
 class HouseComparison(HouseValue):
@@ -127,19 +130,21 @@ class HouseComparison(HouseValue):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         if not self.prompt or self.prompt[-1].role != "user" or not self.prompt[-1].content.strip():
-            raise ValueError("the prompt must end in a user turn with text")
+            raise ValueError(_("the prompt must end in a user turn with text"))
         for number, completion in enumerate(self.completions, start=1):
             if not completion.text.strip():
-                raise ValueError(f"completion {number} is empty")
+                raise ValueError(_("completion %(number)s is empty", number=number))
         if len(set(self.completion_sha256s)) < len(self.completions):
-            raise ValueError("two completions are the same text")
+            raise ValueError(_("two completions are the same text"))
         for judgment in self.judgments:
             judgment.checked_for(len(self.completions))
         named = [each.annotator for each in self.judgments if each.annotator != UNKNOWN_ANNOTATOR]
         if len(set(named)) < len(named):
-            raise ValueError("an annotator judges a comparison once; this line has two judgments of one")
+            raise ValueError(_("an annotator judges a comparison once; this line has two judgments of one"))
         if self.counted_judgments > MOST_JUDGMENTS:
-            raise ValueError(f"a comparison takes at most {MOST_JUDGMENTS} judgments")
+            raise ValueError(
+                _("a comparison takes at most %(most_judgments)s judgments", most_judgments=MOST_JUDGMENTS)
+            )
         return self
 
     @cached_property
@@ -187,12 +192,12 @@ def _is_list(value: Any) -> bool:
 def _refuse_unstorable(comparison: HouseComparison, line: bytes) -> None:
     """PostgreSQL stores no NUL character, and JSON there has no place for numbers beyond 64 bits."""
     if b"\\u0000" in line and any("\x00" in text for text in _texts(comparison.model_dump())):
-        raise ValueError("the text holds a NUL character, which cannot be stored")
+        raise ValueError(_("the text holds a NUL character, which cannot be stored"))
     if comparison.metadata:
         try:
             orjson.dumps(comparison.metadata)
         except TypeError as error:
-            raise ValueError(f"metadata cannot be stored: {error}") from error
+            raise ValueError(_("metadata cannot be stored: %(error)s", error=error)) from error
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -213,10 +218,10 @@ def _reason(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     messages = {
-        "json_invalid": f"not valid JSON ({fault.get('ctx', {}).get('error', '')})",
-        "model_type": "a line must be a JSON object",
-        "missing": f"{where} is missing",
-        "extra_forbidden": f"unknown field {where} (further facts go under metadata)",
+        "json_invalid": _("not valid JSON (%(fault)s)", fault=fault.get("ctx", {}).get("error", "")),
+        "model_type": _("a line must be a JSON object"),
+        "missing": _("%(where)s is missing", where=where),
+        "extra_forbidden": _("unknown field %(where)s (further facts go under metadata)", where=where),
         "value_error": str(fault.get("ctx", {}).get("error", fault["msg"])),
     }
     message = messages.get(fault["type"])

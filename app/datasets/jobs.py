@@ -10,11 +10,13 @@ from app.datasets.service.snapshots import fail_snapshot
 from app.errors import DomainError
 from app.generation.service.imports import fail_import
 from app.generation.service.uploads import most_unpacked_bytes, upload_path
+from app.wording import gettext as _
+from app.wording import mark as N_
 
 blueprint = Blueprint()
 
 RETRY = RetryStrategy(max_attempts=5, linear_wait=5, retry_exceptions={OperationalError})
-BROKE_OFF = "Something unexpected broke this off; the worker's log says what."
+BROKE_OFF = N_("Something unexpected broke this off; the worker's log says what.")
 
 
 @blueprint.task(name="freeze_snapshot", pass_context=True, retry=RETRY)
@@ -27,7 +29,7 @@ def freeze_snapshot(context: JobContext, *, snapshot_id: int) -> None:
         raise
     except Exception:
         with place.session_factory.begin() as session:
-            fail_snapshot(session, snapshot_id=snapshot_id, reason=BROKE_OFF)
+            fail_snapshot(session, snapshot_id=snapshot_id, reason=_(BROKE_OFF))
         raise
 
 
@@ -45,6 +47,6 @@ def import_comparisons(context: JobContext, *, import_id: int) -> None:
         raise
     except Exception:
         with place.session_factory.begin() as session:
-            fail_import(session, import_id=import_id, message=BROKE_OFF, now=place.clock())
+            fail_import(session, import_id=import_id, message=_(BROKE_OFF), now=place.clock())
         raise
     path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from app.campaigns.models import Campaign
 from app.datasets.models import Snapshot
 from app.deployments.models import ModelLine
 from app.errors import NotFound
+from app.wording import gettext as _
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ def resolved_scope(session: Session, *, line_id: int | None, campaign_id: int | 
     if campaign_id is not None:
         campaign = session.get(Campaign, campaign_id)
         if campaign is None:
-            raise NotFound("There is no such campaign.")
+            raise NotFound(_("There is no such campaign."))
         return Scope(line_id=campaign.line_id, campaign_id=campaign_id)
     if line_id is None or session.get(ModelLine, line_id) is None:
-        raise NotFound("Say which line or which campaign to take; there is no such line.")
+        raise NotFound(_("Say which line or which campaign to take; there is no such line."))
     return Scope(line_id=line_id, campaign_id=None)
 
 

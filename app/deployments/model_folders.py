@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import Invalid
+from app.wording import gettext as _
 from trainer.contract.files import weights_sha256
 
 
@@ -24,18 +25,21 @@ def checked_folder(given: str, *, roots: Sequence[Path]) -> ModelFolder:
     """
     path = Path(given.strip()).expanduser()
     if not path.is_absolute():
-        raise Invalid("Give the folder's full path, beginning with /.")
+        raise Invalid(_("Give the folder's full path, beginning with /."))
     path = path.resolve()
     allowed = [root.resolve() for root in roots]
     # Where the folder is outside, say no more: nobody should learn here what lies elsewhere on the machine.
     if not any(path.is_relative_to(root) for root in allowed):
         listed = ", ".join(str(root) for root in allowed)
         raise Invalid(
-            f"Models may only be loaded from these folders: {listed}. Put the model into one of them, or have "
-            "PALATE_MODEL_ROOTS name its folder and start Palate again."
+            _(
+                "Models may only be loaded from these folders: %(listed)s. Put the model into one of "
+                "them, or have PALATE_MODEL_ROOTS name its folder and start Palate again.",
+                listed=listed,
+            )
         )
     if not path.is_dir():
-        raise Invalid(f"There is no folder at {path}.")
+        raise Invalid(_("There is no folder at %(path)s.", path=path))
     _refuse_unusable(path)
     return ModelFolder(path=path, sha256=weights_sha256(path))
 
@@ -44,15 +48,21 @@ def _refuse_unusable(path: Path) -> None:
     names = {entry.name for entry in path.iterdir()}
     if not any(name.endswith(".safetensors") for name in names):
         others = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf")))
-        hint = f" It holds {others[0]}: convert it to safetensors first." if others else ""
-        raise Invalid(f"{path} holds no .safetensors file, so no weights that Palate loads.{hint}")
+        hint = _(" It holds %(file)s: convert it to safetensors first.", file=others[0]) if others else ""
+        raise Invalid(
+            _("%(path)s holds no .safetensors file, so no weights that Palate loads.%(hint)s", path=path, hint=hint)
+        )
     if "adapter_config.json" in names:
-        raise Invalid(f"{path} holds an adapter, which is no model by itself. Merge it into its base model first.")
+        raise Invalid(
+            _("%(path)s holds an adapter, which is no model by itself. Merge it into its base model first.", path=path)
+        )
     if "config.json" not in names:
-        raise Invalid(f"{path} holds no config.json. Is it the whole model folder, as saved by transformers?")
+        raise Invalid(
+            _("%(path)s holds no config.json. Is it the whole model folder, as saved by transformers?", path=path)
+        )
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
-        raise Invalid(f"{path} holds no tokenizer. Save the tokenizer into the same folder.")
+        raise Invalid(_("%(path)s holds no tokenizer. Save the tokenizer into the same folder.", path=path))
     try:
         json.loads((path / "config.json").read_bytes())
     except (ValueError, OSError) as error:
-        raise Invalid(f"The config.json in {path} cannot be read: {error}.") from error
+        raise Invalid(_("The config.json in %(path)s cannot be read: %(error)s.", path=path, error=error)) from error

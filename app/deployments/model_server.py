@@ -13,6 +13,7 @@ from app.deployments.models import Deployment, ModelLine, ModelVersion
 from app.deployments.service import previous_version
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
+from app.wording import gettext as _
 from trainer.contract.server import LoadVersion, PointAlias, ServerState
 
 LOAD_SECONDS = 600.0
@@ -67,13 +68,15 @@ class ModelServer:
             response = self._client.request(method, path, json=json, timeout=timeout)
         except httpx.HTTPError as error:
             raise ModelServerDown(
-                f"The model server at {self._client.base_url} does not answer. "
-                "Is it running? `palate model-server` starts it."
+                _(
+                    "The model server at %(base_url)s does not answer. Is it running? `palate model-server` starts it.",
+                    base_url=self._client.base_url,
+                )
             ) from error
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise ModelServerDown(f"The model server met an error: {_said(response)}")
+            raise ModelServerDown(_("The model server met an error: %(said)s", said=_said(response)))
         if response.is_error:
-            raise ModelServerRefused(f"The model server refused: {_said(response)}")
+            raise ModelServerRefused(_("The model server refused: %(said)s", said=_said(response)))
         return response
 
 
@@ -81,7 +84,7 @@ def _said(response: httpx.Response) -> str:
     try:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return f"status {response.status_code}"
+        return _("status %(status_code)s", status_code=response.status_code)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion, V
 from app.deployments.rollback import version_before
 from app.errors import Conflict, NotFound
 from app.queue import enqueue
+from app.wording import gettext as _
 
 # --- Lines and versions
 
@@ -32,7 +33,7 @@ def create_line(
     `sha256` is `trainer.contract.files.weights_sha256` of the folder. Raises Conflict where the slug is taken.
     """
     if find_line(session, slug=slug) is not None:
-        raise Conflict(f"There is a model line called {slug} already. Choose another short name.")
+        raise Conflict(_("There is a model line called %(slug)s already. Choose another short name.", slug=slug))
     line = ModelLine(slug=slug, name=name, description=description, is_toy=is_toy, created_at=now)
     session.add(line)
     session.flush()
@@ -40,7 +41,7 @@ def create_line(
     session.add(base)
     session.flush()
     record_deed(session, action="line.created", subject=line, subject_id=line.id, actor_id=by_id, now=now, slug=slug)
-    deploy_version(session, version=base, reason="The base of a new line.", by_id=by_id, now=now)
+    deploy_version(session, version=base, reason=_("The base of a new line."), by_id=by_id, now=now)
     return line
 
 
@@ -59,7 +60,7 @@ def lock_line(session: Session, *, line_id: int) -> ModelLine:
     query = select(ModelLine).where(ModelLine.id == line_id).with_for_update()
     line = session.scalars(query).one_or_none()
     if line is None:
-        raise NotFound("There is no such model line.")
+        raise NotFound(_("There is no such model line."))
     return line
 
 
@@ -81,7 +82,13 @@ def register_version(
     lock_line(session, line_id=parent.line_id)
     free = next_version_number(session, line_id=parent.line_id)
     if number is not None and number < free:
-        raise Conflict(f"Version {number} of this line is there already; the next free number is {free}.")
+        raise Conflict(
+            _(
+                "Version %(number)s of this line is there already; the next free number is %(free)s.",
+                number=number,
+                free=free,
+            )
+        )
     version = ModelVersion(
         line=parent.line,
         number=free if number is None else number,
@@ -113,7 +120,7 @@ def get_version(session: Session, *, version_id: int) -> ModelVersion:
     """A version by id. Raises NotFound."""
     version = session.get(ModelVersion, version_id)
     if version is None:
-        raise NotFound("There is no such model version.")
+        raise NotFound(_("There is no such model version."))
     return version
 
 
@@ -140,7 +147,9 @@ def current_version(session: Session, *, line_id: int, alias: Alias = Alias.CURR
     """The version that an alias of a line points at. Raises NotFound where it points at none."""
     version = find_current_version(session, line_id=line_id, alias=alias)
     if version is None:
-        raise NotFound(f"No version of this line is deployed as {alias.value}. Deploy one on the Models page.")
+        raise NotFound(
+            _("No version of this line is deployed as %(alias)s. Deploy one on the Models page.", alias=alias.value)
+        )
     return version
 
 
@@ -200,9 +209,11 @@ def roll_back(
     line = lock_line(session, line_id=line_id)
     before = previous_version(session, line_id=line_id, alias=alias)
     if before is None:
-        raise Conflict(f"{line.name} has served no other version before, so there is nothing to go back to.")
+        raise Conflict(
+            _("%(name)s has served no other version before, so there is nothing to go back to.", name=line.name)
+        )
     leaving = current_version(session, line_id=line_id, alias=alias)
-    why = reason.strip() or f"Rolled back from {leaving.name}."
+    why = reason.strip() or _("Rolled back from %(name)s.", name=leaving.name)
     return deploy_version(session, version=before, alias=alias, reason=why, by_id=by_id, now=now)
 
 

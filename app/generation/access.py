@@ -8,6 +8,7 @@ from app.campaigns.access import ManagedCampaign, ReadableCampaign
 from app.database import DbSession
 from app.errors import NotFound
 from app.generation.models import Import, ImportKind, Prompt
+from app.wording import gettext as _
 
 
 def readable_prompt(prompt_id: int, campaign: ReadableCampaign, session: DbSession) -> Prompt:
@@ -24,13 +25,13 @@ def managed_import(import_id: int, campaign: ManagedCampaign, session: DbSession
     """A file of prompts taken into a campaign that this person manages."""
     record = session.get(Import, import_id)
     if record is None or record.campaign_id != campaign.id or record.kind is not ImportKind.PROMPTS:
-        raise NotFound("There is no such import in this campaign.")
+        raise NotFound(_("There is no such import in this campaign."))
     return record
 
 
 def _of_campaign(prompt: Prompt | None, *, campaign_id: int) -> Prompt:
     if prompt is None or prompt.campaign_id != campaign_id:
-        raise NotFound("There is no such prompt in this campaign.")
+        raise NotFound(_("There is no such prompt in this campaign."))
     return prompt
 
 

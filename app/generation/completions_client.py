@@ -8,6 +8,7 @@ import httpx
 from app.deployments.model_server import ModelServerDown
 from app.errors import Conflict, NotFound
 from app.settings import Settings
+from app.wording import gettext as _
 
 WRITING_SECONDS = 600.0
 """How long one request may take: a large model on a slow machine writes for minutes."""
@@ -67,12 +68,17 @@ def draw_completions(
             reply = client.post("/v1/chat/completions", json=body, timeout=httpx.Timeout(WRITING_SECONDS, connect=5.0))
     except httpx.HTTPError as error:
         raise ModelServerDown(
-            f"The model server at {settings.model_server_url} does not answer. Is it running?"
+            _(
+                "The model server at %(model_server_url)s does not answer. Is it running?",
+                model_server_url=settings.model_server_url,
+            )
         ) from error
     _refuse_errors(reply)
     answer = reply.json()
     if "palate" in answer and answer["model"] != version_name:
-        raise VersionForgotten(f"{answer['model']} wrote in the place of {version_name}.")
+        raise VersionForgotten(
+            _("%(writer)s wrote in the place of %(version_name)s.", writer=answer["model"], version_name=version_name)
+        )
     return [_drawn(choice, answer) for choice in answer["choices"]]
 
 
@@ -82,12 +88,12 @@ def _refuse_errors(reply: httpx.Response) -> None:
     try:
         message = str(reply.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        message = f"status {reply.status_code}"
+        message = _("status %(status_code)s", status_code=reply.status_code)
     if reply.status_code == httpx.codes.NOT_FOUND:
         raise VersionForgotten(message)
     if reply.status_code == httpx.codes.BAD_REQUEST:
         raise PromptRefused(message)
-    raise ModelServerDown(f"The model server could not write: {message}")
+    raise ModelServerDown(_("The model server could not write: %(message)s", message=message))
 
 
 def _drawn(choice: dict[str, Any], answer: dict[str, Any]) -> Drawn:

@@ -6,10 +6,14 @@ from sqlalchemy.exc import OperationalError
 from app.background import workplace
 from app.generation.service.imports import fail_import, load_prompts
 from app.generation.service.uploads import most_unpacked_bytes, upload_path
+from app.wording import gettext as _
+from app.wording import mark as N_
 
 blueprint = Blueprint()
 
-BROKE_OFF = "Something unexpected broke the import off; the worker's log says what. What came before has been loaded."
+BROKE_OFF = N_(
+    "Something unexpected broke the import off; the worker's log says what. What came before has been loaded."
+)
 
 
 @blueprint.task(
@@ -28,6 +32,6 @@ def import_prompts(context: JobContext, *, import_id: int) -> None:
         raise
     except Exception:
         with place.session_factory.begin() as session:
-            fail_import(session, import_id=import_id, message=BROKE_OFF, now=place.clock())
+            fail_import(session, import_id=import_id, message=_(BROKE_OFF), now=place.clock())
         raise
     path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from io import BufferedReader
 from typing import BinaryIO, cast
 
 from app.errors import Invalid
+from app.wording import gettext as _
 
 LONGEST_LINE = 2**20
 """Bytes; a longer line is reported as such and passed over."""
@@ -72,10 +73,10 @@ def csv_rows(lines: Iterator[tuple[int, bytes | None]], *, delimiter: str, after
         except StopIteration:
             return
         except csv.Error as error:
-            yield Row(start, None, f"not valid CSV: {error}")
+            yield Row(start, None, _("not valid CSV: %(error)s", error=error))
             continue
         if feed.is_too_long:
-            yield Row(start, None, "longer than a line may be")
+            yield Row(start, None, _("longer than a line may be"))
         elif any(cell.strip() for cell in cells):
             yield Row(start, cells)
 
@@ -104,14 +105,17 @@ class _Feed:
 def _refuse_oversize(read: int, most_bytes: int) -> None:
     if read > most_bytes:
         raise Invalid(
-            f"The file unpacks to more than {most_bytes // 2**20:,} MB. What came before that has been loaded; "
-            "split the file and import the rest."
+            _(
+                "The file unpacks to more than %(most)s MB. What came before that has been loaded; "
+                "split the file and import the rest.",
+                most=f"{most_bytes // 2**20:,}",
+            )
         )
 
 
 def _refuse_utf_16(line: bytes) -> None:
     if line.startswith(UTF_16_MARKS):
-        raise Invalid("The file is UTF-16 text. Save it as UTF-8 and import it again.")
+        raise Invalid(_("The file is UTF-16 text. Save it as UTF-8 and import it again."))
 
 
 @contextmanager
@@ -123,4 +127,4 @@ def _unpacked(file: BufferedReader) -> Iterator[BinaryIO]:
         with gzip.GzipFile(fileobj=file) as content:
             yield cast(BinaryIO, content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise Invalid("The gzip file is damaged or cut short. What came before that has been loaded.") from error
+        raise Invalid(_("The gzip file is damaged or cut short. What came before that has been loaded.")) from error

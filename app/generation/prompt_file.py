@@ -9,14 +9,16 @@ from typing import Any
 from app.errors import Invalid
 from app.generation.lines import MOST_BYTES, csv_rows, numbered_lines
 from app.generation.prompt_lines import BadLine, PromptDraft, draft_from_cells, draft_from_json, read_csv_header
+from app.wording import gettext as _
+from app.wording import mark as N_
 
 LONGEST_EXCERPT = 160
 JSONL_ENDINGS = (".jsonl", ".ndjson", ".json")
 CSV_ENDINGS = (".csv", ".tsv")
 OTHER_KINDS = {
-    b"PAR1": "This is a Parquet file. Save it as JSONL or CSV and import that.",
-    b"PK\x03\x04": "This is a zip or spreadsheet file. Save it as CSV or JSONL and import that.",
-    b"[": "This is one JSON array. Write one object a line (JSONL) and import that.",
+    b"PAR1": N_("This is a Parquet file. Save it as JSONL or CSV and import that."),
+    b"PK\x03\x04": N_("This is a zip or spreadsheet file. Save it as CSV or JSONL and import that."),
+    b"[": N_("This is one JSON array. Write one object a line (JSONL) and import that."),
 }
 
 Lines = Iterator[tuple[int, bytes | None]]
@@ -46,7 +48,7 @@ def read_prompts(
     lines = numbered_lines(file, most_bytes=most_bytes)
     first = next(((number, line) for number, line in lines if line is None or line.strip()), None)
     if first is None:
-        raise Invalid("The file is empty.")
+        raise Invalid(_("The file is empty."))
     if first[1] is not None:
         _refuse_other_kinds(first[1])
     if _is_csv(filename, first[1] or b""):
@@ -58,7 +60,7 @@ def read_prompts(
 def _from_jsonl(lines: Lines) -> Iterator[PromptDraft | Rejection]:
     for number, line in lines:
         if line is None:
-            yield Rejection(number, "longer than a line may be", "")
+            yield Rejection(number, _("longer than a line may be"), "")
             continue
         if not (content := line.strip()):
             continue
@@ -73,7 +75,7 @@ def _from_csv(first: tuple[int, bytes | None], lines: Lines) -> Iterator[PromptD
     try:
         header = read_csv_header((line or b"").decode(errors="replace"))
     except BadLine as problem:
-        raise Invalid(f"This CSV file cannot be read: {problem}.") from problem
+        raise Invalid(_("This CSV file cannot be read: %(problem)s.", problem=problem)) from problem
     for row in csv_rows(lines, delimiter=header.delimiter, after=number):
         if row.cells is None:
             yield Rejection(row.number, row.problem, "")
@@ -100,7 +102,7 @@ def _is_csv(filename: str, first_line: bytes) -> bool:
 def _refuse_other_kinds(first_line: bytes) -> None:
     for beginning, message in OTHER_KINDS.items():
         if first_line.lstrip().startswith(beginning):
-            raise Invalid(message)
+            raise Invalid(_(message))
 
 
 def _excerpt(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from app.generation.normalising import messages_sha256
+from app.wording import gettext as _
 
 ROLES = ("system", "user", "assistant")
 LONGEST_PROMPT = 50_000
@@ -68,14 +69,14 @@ def draft_from_json(line: bytes) -> PromptDraft:
     if isinstance(value, str):
         return prompt_draft([{"role": "user", "content": value}])
     if not isinstance(value, dict):
-        raise BadLine("neither a text nor an object with a prompt")
+        raise BadLine(_("neither a text nor an object with a prompt"))
     return _draft_from_object(value)
 
 
 def _draft_from_object(value: dict[str, Any]) -> PromptDraft:
     given = [name for name in ("prompt", "messages") if value.get(name) is not None]
     if len(given) != 1:
-        raise BadLine("has no prompt" if not given else "has both prompt and messages; one of them is enough")
+        raise BadLine(_("has no prompt") if not given else _("has both prompt and messages; one of them is enough"))
     content = value[given[0]]
     if given == ["prompt"] and isinstance(content, str):
         content = [{"role": "user", "content": content}]
@@ -95,23 +96,33 @@ def read_csv_header(line: str) -> CsvHeader:
         prompt = next((names.index(name) for name in PROMPT_COLUMNS if name in names), None)
         if prompt is not None:
             return _header(names, delimiter=delimiter, prompt=prompt)
-    raise BadLine(f"the header names no prompt column; call it one of: {', '.join(PROMPT_COLUMNS)}")
+    raise BadLine(_("the header names no prompt column; call it one of: %(names)s", names=", ".join(PROMPT_COLUMNS)))
 
 
 def _header(names: list[str], *, delimiter: str, prompt: int) -> CsvHeader:
     identity = next((names.index(name) for name in ID_COLUMNS if name in names), None)
     tags = [place for place, name in enumerate(names) if name in TAG_COLUMNS]
     taken = {prompt, identity, *tags}
-    others = {place: name or f"column {place + 1}" for place, name in enumerate(names) if place not in taken}
+    others = {
+        place: name or _("column %(number)s", number=place + 1)
+        for place, name in enumerate(names)
+        if place not in taken
+    }
     return CsvHeader(delimiter=delimiter, prompt=prompt, id=identity, tags=tags, others=others, width=len(names))
 
 
 def draft_from_cells(header: CsvHeader, cells: list[str]) -> PromptDraft:
     """The prompt that a row of a CSV file states; raises BadLine."""
     if any(_is_undecodable(cell) for cell in cells):
-        raise BadLine("not valid UTF-8")
+        raise BadLine(_("not valid UTF-8"))
     if len(cells) > header.width:
-        raise BadLine(f"has {len(cells)} cells where the header has {header.width}; are its commas quoted?")
+        raise BadLine(
+            _(
+                "has %(len)s cells where the header has %(width)s; are its commas quoted?",
+                len=len(cells),
+                width=header.width,
+            )
+        )
     cells = cells + [""] * (header.width - len(cells))
     return prompt_draft(
         [{"role": "user", "content": cells[header.prompt]}],
@@ -140,30 +151,42 @@ def prompt_draft(
 def checked_messages(value: Any) -> list[dict[str, Any]]:
     """Chat messages that may be a prompt: known roles, texts that say something, a user's turn at the end."""
     if not isinstance(value, list):
-        raise BadLine("the prompt is neither a text nor a list of messages")
+        raise BadLine(_("the prompt is neither a text nor a list of messages"))
     if not value:
-        raise BadLine("the list of messages is empty")
+        raise BadLine(_("the list of messages is empty"))
     if len(value) > MOST_MESSAGES:
-        raise BadLine(f"has {len(value):,} messages; at most {MOST_MESSAGES} are taken")
+        raise BadLine(
+            _(
+                "has %(len)s messages; at most %(most_messages)s are taken",
+                len=f"{len(value):,}",
+                most_messages=MOST_MESSAGES,
+            )
+        )
     messages = [_checked_message(item, place) for place, item in enumerate(value, 1)]
     if messages[-1]["role"] != "user":
-        raise BadLine(f"ends with a turn of the {messages[-1]['role']}; a prompt ends with the user's")
+        raise BadLine(_("ends with a turn of the %(role)s; a prompt ends with the user's", role=messages[-1]["role"]))
     length = sum(len(message["content"]) for message in messages)
     if length > LONGEST_PROMPT:
-        raise BadLine(f"has {length:,} characters; at most {LONGEST_PROMPT:,} are taken")
+        raise BadLine(
+            _(
+                "has %(length)s characters; at most %(longest_prompt)s are taken",
+                length=f"{length:,}",
+                longest_prompt=f"{LONGEST_PROMPT:,}",
+            )
+        )
     return messages
 
 
 def _checked_message(item: Any, place: int) -> dict[str, Any]:
     if not isinstance(item, dict):
-        raise BadLine(f"message {place} is not an object with role and content")
+        raise BadLine(_("message %(place)s is not an object with role and content", place=place))
     role, content = item.get("role"), item.get("content")
     if role not in ROLES:
-        raise BadLine(f"message {place} has no role among {', '.join(ROLES)}")
+        raise BadLine(_("message %(place)s has no role among %(roles)s", place=place, roles=", ".join(ROLES)))
     if not isinstance(content, str):
-        raise BadLine(f"the content of message {place} is not a text")
+        raise BadLine(_("the content of message %(place)s is not a text", place=place))
     if not content.strip():
-        raise BadLine("the prompt is empty" if role == "user" else f"message {place} is empty")
+        raise BadLine(_("the prompt is empty") if role == "user" else _("message %(place)s is empty", place=place))
     if holds_nul(content):
         raise BadLine(NUL_FOUND)
     return {"role": role, "content": content.replace("\r\n", "\n")}
@@ -173,7 +196,7 @@ def _checked_details(details: dict[str, Any]) -> dict[str, Any]:
     try:
         written = orjson.dumps(details)
     except orjson.JSONEncodeError:
-        raise BadLine("its metadata is nested too deeply") from None
+        raise BadLine(_("its metadata is nested too deeply")) from None
     if b"\\u0000" in written and holds_nul(details):
         raise BadLine(NUL_FOUND)
     return details
@@ -188,9 +211,9 @@ def tidy_tags(tags: Iterable[str]) -> list[str]:
     """Tags on one line each, without repeats, in the order given; raises BadLine for too many or too long ones."""
     tidied = list(dict.fromkeys(" ".join(tag.split()) for tag in tags if tag.strip()))
     if len(tidied) > MOST_TAGS:
-        raise BadLine(f"has {len(tidied)} tags; at most {MOST_TAGS} are taken")
+        raise BadLine(_("has %(len)s tags; at most %(most_tags)s are taken", len=len(tidied), most_tags=MOST_TAGS))
     if any(len(tag) > LONGEST_TAG for tag in tidied):
-        raise BadLine(f"has a tag of more than {LONGEST_TAG} characters")
+        raise BadLine(_("has a tag of more than %(longest_tag)s characters", longest_tag=LONGEST_TAG))
     if holds_nul(tidied):
         raise BadLine(NUL_FOUND)
     return tidied
@@ -203,16 +226,16 @@ def _tags(value: Any, name: str) -> list[str]:
         return split_tags(value) if name == "tags" else [value]
     if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
         return value
-    raise BadLine(f"{name} is neither a text nor a list of texts")
+    raise BadLine(_("%(name)s is neither a text nor a list of texts", name=name))
 
 
 def _external_id(value: Any) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadLine("id is neither a text nor a number")
+        raise BadLine(_("id is neither a text nor a number"))
     if len(str(value)) > LONGEST_ID:
-        raise BadLine(f"has an id of more than {LONGEST_ID} characters")
+        raise BadLine(_("has an id of more than %(longest_id)s characters", longest_id=LONGEST_ID))
     return str(value).strip() or None
 
 
@@ -233,5 +256,9 @@ def _json_problem(line: bytes, error: orjson.JSONDecodeError) -> str:
     try:
         line.decode()
     except UnicodeDecodeError as undecodable:
-        return f"not valid UTF-8 at byte {undecodable.start + 1}"
-    return f"not valid JSON: {error.msg.partition(': line ')[0]} at character {error.pos + 1}"
+        return _("not valid UTF-8 at byte %(place)s", place=undecodable.start + 1)
+    return _(
+        "not valid JSON: %(fault)s at character %(place)s",
+        fault=error.msg.partition(": line ")[0],
+        place=error.pos + 1,
+    )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from app.generation.models import PromptState
 from app.generation.prompt_lines import LONGEST_PROMPT, split_tags
 from app.generation.service.prompts import PromptFilter
+from app.wording import gettext as _
 
 LONGEST_JSON = 10 * LONGEST_PROMPT
 
@@ -26,13 +27,15 @@ class PromptForm(BaseModel):
             try:
                 orjson.loads(value)
             except orjson.JSONDecodeError as error:
-                raise ValueError(f"This is not valid JSON: {str(error).partition(': line ')[0]}.") from None
+                raise ValueError(
+                    _("This is not valid JSON: %(fault)s.", fault=str(error).partition(": line ")[0])
+                ) from None
         return value
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Self:
         if bool(self.text.strip()) == bool(self.conversation.strip()):
-            raise ValueError("Write either the text of one message, or a conversation.")
+            raise ValueError(_("Write either the text of one message, or a conversation."))
         return self
 
     def messages(self) -> Any:

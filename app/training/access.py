@@ -18,6 +18,7 @@ from app.deployments.models import ModelLine
 from app.deployments.service import list_lines
 from app.errors import Forbidden, NotFound
 from app.training.models import Run
+from app.wording import gettext as _
 
 
 def line_access(session: Session, *, line_id: int, person: Person) -> Access:
@@ -48,9 +49,11 @@ def _require_line(session: Session, *, line_id: int, person: Person, least: Acce
     line = session.get(ModelLine, line_id)
     access = line_access(session, line_id=line_id, person=person)
     if line is None or access is Access.NONE:
-        raise NotFound("There is no such model line, or you have no part in it. Ask the manager of a campaign on it.")
+        raise NotFound(
+            _("There is no such model line, or you have no part in it. Ask the manager of a campaign on it.")
+        )
     if LEVELS[access] < LEVELS[least]:
-        raise Forbidden("Only managers of a campaign on this line may do this. Ask one of them.")
+        raise Forbidden(_("Only managers of a campaign on this line may do this. Ask one of them."))
     return line
 
 
@@ -75,7 +78,7 @@ def managed_line(line_id: int, person: CurrentPerson, session: DbSession) -> Mod
 def _require_run(session: Session, *, run_id: int, person: Person, least: Access) -> Run:
     run = session.get(Run, run_id)
     if run is None or line_access(session, line_id=run.line_id, person=person) is Access.NONE:
-        raise NotFound("There is no such run, or you have no part in its model line.")
+        raise NotFound(_("There is no such run, or you have no part in its model line."))
     _require_line(session, line_id=run.line_id, person=person, least=least)
     return run
 

@@ -29,6 +29,7 @@ from app.training.run_folder import (
 )
 from app.training.service.ending import finish_run, stop_run
 from app.training.trainer_process import TrainerProcess
+from app.wording import gettext as _
 from trainer.contract.files import read_json, weights_sha256
 from trainer.contract.report import Outcome, Report
 from trainer.contract.run import (
@@ -75,7 +76,7 @@ def carry_out(place: Workplace, *, run_id: int, poll_seconds: float = POLL_SECON
 def _train(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float) -> None:
     report = _follow(place, run_id=run_id, folder=folder, poll_seconds=poll_seconds)
     if report is None:
-        _stop(place, run_id, RunState.CANCELLED, "The run was cancelled. No model was written.")
+        _stop(place, run_id, RunState.CANCELLED, _("The run was cancelled. No model was written."))
         return
     _verify(folder, report)
     with place.session_factory.begin() as session:
@@ -106,7 +107,7 @@ def _prepare(place: Workplace, *, run_id: int, folder: Path) -> bool:
         if run.state is RunState.WAITING:
             run.state = RunState.RUNNING
             run.started_at = place.clock()
-            run.message = "Starting." if frozen else "Freezing the snapshot."
+            run.message = "Starting." if frozen else _("Freezing the snapshot.")
     if not frozen:
         freeze_snapshot(place.session_factory, place.settings, snapshot_id=snapshot_id, now=place.clock())
     with place.session_factory.begin() as session:
@@ -119,7 +120,7 @@ def _request(session: Session, run: Run, place: Workplace) -> RunRequest:
     """What the trainer is asked to do, told from the run's row."""
     snapshot = run.snapshot
     if snapshot.state is not SnapshotState.READY or snapshot.path is None or snapshot.rows_sha256 is None:
-        raise Conflict("The run's snapshot has been withdrawn. Start a new run; it takes a new snapshot.")
+        raise Conflict(_("The run's snapshot has been withdrawn. Start a new run; it takes a new snapshot."))
     probes = session.scalars(select(LineProbe.probe).where(LineProbe.line_id == run.line_id).order_by(LineProbe.id))
     budget = Budget.model_validate(run.budget)
     threads = budget.threads or place.settings.trainer_threads
@@ -182,9 +183,14 @@ def _start_again(trainer: TrainerProcess, folder: Path, metrics: Metrics) -> Non
         status = trainer.exit_status()
         ended = f" (exit status {status})" if status is not None else ""
         raise Conflict(
-            f"The trainer died {MOST_STARTS_IN_VAIN + 1} times at the same place without a report{ended}. "
-            "Often that is memory: free some, or start a new run with fewer pairs per step. The log ends with:\n"
-            f"{end_of_log(folder / LOG_FILE, characters=1200) or '(nothing)'}"
+            _(
+                "The trainer died %(times)s times at the same place without a report%(ended)s. Often "
+                "that is memory: free some, or start a new run with fewer pairs per step. The log ends "
+                "with:\n%(log)s",
+                times=MOST_STARTS_IN_VAIN + 1,
+                ended=ended,
+                log=end_of_log(folder / LOG_FILE, characters=1200) or "(nothing)",
+            )
         )
     write_starts(folder, starts)
     trainer.start()
@@ -232,6 +238,9 @@ def _verify(folder: Path, report: Report) -> None:
         found = ""
     if found != report.hashes.get("model"):
         raise Conflict(
-            f"The model in {folder / MODEL_FOLDER} is not the one that the run's report speaks of: it is missing, or "
-            "was changed. Start a new run."
+            _(
+                "The model in %(folder)s is not the one that the run's report speaks of: it is missing, "
+                "or was changed. Start a new run.",
+                folder=folder / MODEL_FOLDER,
+            )
         )

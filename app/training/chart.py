@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.wording import gettext as _
+
 WIDTH, HEIGHT = 460, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
 """Margins around the plot, for the labels of the axes."""
@@ -60,11 +62,18 @@ def line_chart(
     plotted = [(_across(x / most_x), _up((y - low) / (high - low))) for x, y in points]
     shown = [f"{100 * y:.0f} %" if as_percent else f"{y:.3g}" for y in values]
     dots = [
-        Dot(x, y, f"Step {point[0]:g}: {label}") for (x, y), point, label in zip(plotted, points, shown, strict=True)
+        Dot(x, y, _("Step %(step)s: %(label)s", step=f"{point[0]:g}", label=label))
+        for (x, y), point, label in zip(plotted, points, shown, strict=True)
     ]
     return Chart(
         title=title,
-        summary=f"{title}: {shown[0]} at first, {shown[-1]} at step {points[-1][0]:g}.",
+        summary=_(
+            "%(title)s: %(first)s at first, %(last)s at step %(step)s.",
+            title=title,
+            first=shown[0],
+            last=shown[-1],
+            step=f"{points[-1][0]:g}",
+        ),
         points=" ".join(f"{x:.1f},{y:.1f}" for x, y in plotted),
         dots=dots if dotted else dots[-1:],
         x_ticks=[Tick(_across(share), f"{most_x * share:.0f}") for share in (0, 0.25, 0.5, 0.75, 1)],

@@ -8,6 +8,7 @@ from app.queue import enqueue
 from app.training.carrying_out import carry_out as carry_out_run
 from app.training.carrying_out import fail_run
 from app.training.service.deciding import idle_version_names
+from app.wording import gettext as _
 
 blueprint = Blueprint()
 
@@ -30,7 +31,7 @@ def carry_out(context: JobContext, *, run_id: int) -> None:
             enqueue(session, "training:carry_out", run_id=run_id)
     except Exception as error:
         if context.job.attempts >= MOST_ATTEMPTS:
-            fail_run(place, run_id=run_id, reason=f"The worker met an error again and again: {error}")
+            fail_run(place, run_id=run_id, reason=_("The worker met an error again and again: %(error)s", error=error))
         raise
 
 

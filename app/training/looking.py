@@ -23,17 +23,19 @@ from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.models import GateOverride, Run
 from app.training.service.deciding import checks_of, find_override
+from app.wording import gettext as _
+from app.wording import mark as N_
 from trainer.contract.report import PromptSamples, Report
 from trainer.contract.run import MetricsRow, Stage
 from trainer.contract.server import ServerState
 
 STAGES = {
-    Stage.LOADING: "Loading",
-    Stage.BEFORE: "Measuring the start",
-    Stage.REFERENCE: "Asking the reference",
-    Stage.TRAINING: "Training",
-    Stage.AFTER: "Measuring the result",
-    Stage.WRITING: "Writing",
+    Stage.LOADING: N_("Loading"),
+    Stage.BEFORE: N_("Measuring the start"),
+    Stage.REFERENCE: N_("Asking the reference"),
+    Stage.TRAINING: N_("Training"),
+    Stage.AFTER: N_("Measuring the result"),
+    Stage.WRITING: N_("Writing"),
 }
 
 
@@ -219,7 +221,7 @@ def run_page(session: Session, settings: Settings, run: Run, *, person: Person) 
     samples = visible_samples(session, report, person=person, line_id=run.line_id) if report else []
     return RunPage(
         run=run,
-        stage=STAGES[metrics[-1].stage] if metrics and not run.state.is_over else None,
+        stage=_(STAGES[metrics[-1].stage]) if metrics and not run.state.is_over else None,
         metrics=metrics,
         charts=charts_of(metrics),
         report=report,
@@ -258,7 +260,7 @@ def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
     ]
     drawn = [
         line_chart(losses, title="Loss", last_x=steps),
-        line_chart(accuracies, title="Held-out accuracy", last_x=steps, as_percent=True, dotted=True),
+        line_chart(accuracies, title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True),
     ]
     return [chart for chart in drawn if chart is not None]
 
@@ -270,16 +272,16 @@ def figures_of(report: Report) -> list[Figure]:
     one, two = report.before.preferences, report.after.preferences
     old, new = report.before.behaviour, report.after.behaviour
     return [
-        Figure("Held-out accuracy", _share(one.accuracy), _share(two.accuracy)),
-        Figure("Held-out accuracy, per token", _share(one.normalised_accuracy), _share(two.normalised_accuracy)),
-        Figure("Held-out accuracy of the implicit reward", "–", _share(two.reward_accuracy)),
-        Figure("Tokens per completion", f"{old.mean_tokens:.1f}", f"{new.mean_tokens:.1f}"),
-        Figure("Cut off at the token limit", _share(old.unfinished_share), _share(new.unfinished_share)),
+        Figure(_("Held-out accuracy"), _share(one.accuracy), _share(two.accuracy)),
+        Figure(_("Held-out accuracy, per token"), _share(one.normalised_accuracy), _share(two.normalised_accuracy)),
+        Figure(_("Held-out accuracy of the implicit reward"), "–", _share(two.reward_accuracy)),
+        Figure(_("Tokens per completion"), f"{old.mean_tokens:.1f}", f"{new.mean_tokens:.1f}"),
+        Figure(_("Cut off at the token limit"), _share(old.unfinished_share), _share(new.unfinished_share)),
         Figure("Repetition", _share(old.repetition), _share(new.repetition)),
-        Figure("Refusals and “I do not know”", _share(old.refusal_share), _share(new.refusal_share)),
+        Figure(_("Refusals and “I do not know”"), _share(old.refusal_share), _share(new.refusal_share)),
         Figure("Malformed", _share(old.malformed_share), _share(new.malformed_share)),
-        Figure("Distinct samples per prompt", _share(old.distinct_share), _share(new.distinct_share)),
-        Figure("Drift from the reference, nats per token", f"{old.drift:.3f}", f"{new.drift:.3f}"),
+        Figure(_("Distinct samples per prompt"), _share(old.distinct_share), _share(new.distinct_share)),
+        Figure(_("Drift from the reference, nats per token"), f"{old.drift:.3f}", f"{new.drift:.3f}"),
     ]
 
 

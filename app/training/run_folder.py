@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from app.errors import Conflict
+from app.wording import gettext as _
 from trainer.contract.files import read_json, write_json, write_whole
 from trainer.contract.run import (
     CONTROL_FILE,
@@ -41,7 +42,13 @@ def write_request(folder: Path, request: RunRequest) -> None:
     if (found.run_id, found.snapshot, found.start, found.seed) != (
         request.run_id, request.snapshot, request.start, request.seed,
     ):  # fmt: skip
-        raise Conflict(f"{folder} holds another run ({found.version_name}). Move it away and start a new run.")
+        raise Conflict(
+            _(
+                "%(folder)s holds another run (%(version_name)s). Move it away and start a new run.",
+                folder=folder,
+                version_name=found.version_name,
+            )
+        )
 
 
 @contextmanager

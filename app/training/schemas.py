@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from app.wording import gettext as _
 from trainer.contract.run import Hyperparameters
 
 
@@ -49,5 +50,7 @@ class LineForm(BaseModel):
     @classmethod
     def _is_plain(cls, slug: str) -> str:
         if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", slug) is None:
-            raise ValueError("Use lower-case letters, digits and dashes only, at most 40, not beginning with a dash.")
+            raise ValueError(
+                _("Use lower-case letters, digits and dashes only, at most 40, not beginning with a dash.")
+            )
         return slug

@@ -64,7 +64,7 @@ def test_without_a_judgment_there_is_nothing_to_train_on(session: Session, campa
         request_run(session, line=campaign.line, person=None, now=NOW)
 
 
-@pytest.mark.parametrize(("train", "said"), [(0, "are no training pairs"), (1, "is 1 training pair,"), (9, "are 9 ")])
+@pytest.mark.parametrize(("train", "said"), [(0, "are 0 training pairs"), (1, "is 1 training pair,"), (9, "are 9 ")])
 def test_too_few_training_pairs_are_refused_with_their_count(
     session: Session, campaign: Campaign, train: int, said: str
 ) -> None:

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import Role, User
 from app.errors import Conflict
+from app.wording import gettext as _
 
 
 def has_active_admin(session: Session) -> bool:
@@ -16,7 +17,7 @@ def require_another_admin(session: Session, *, than: User) -> None:
     """Raise Conflict where `than` is the last one. Locks all admins: two might be removing each other."""
     admin_ids = session.scalars(_active_admins().order_by(User.id).with_for_update()).all()
     if all(admin_id == than.id for admin_id in admin_ids):
-        raise Conflict("This is the only active admin. Make somebody else an admin first.")
+        raise Conflict(_("This is the only active admin. Make somebody else an admin first."))
 
 
 def take_turns_for_first_admin(session: Session) -> None:

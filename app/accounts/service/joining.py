@@ -17,6 +17,7 @@ from app.accounts.service.people import create_user, get_user
 from app.accounts.service.throttling import forget_failures
 from app.audit import record_deed
 from app.errors import NotFound
+from app.wording import gettext as _
 
 
 class OnJoined(Protocol):
@@ -42,7 +43,7 @@ def become_first_admin(
     """Make the holder of a first-admin link the admin; raises NotFound where somebody else just became one."""
     take_turns_for_first_admin(session)
     if has_active_admin(session):
-        raise NotFound(GONE)
+        raise NotFound(_(GONE))
     return _take_in(
         session, link=link, role=Role.ADMIN, email=email, name=name, password=password, now=now, on_joined=on_joined
     )
@@ -88,7 +89,7 @@ def reset_password(session: Session, *, link: Link, password: str, now: datetime
     assert link.user_id is not None, "a check constraint of links"
     user = get_user(session, link.user_id)
     if not user.is_active:
-        raise NotFound(GONE)
+        raise NotFound(_(GONE))
     _consume(session, link, by=user, now=now)
     set_password(session, user=user, password=password, by_id=user.id, now=now)
     forget_failures(session, email=user.email)

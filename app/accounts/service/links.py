@@ -15,12 +15,14 @@ from app.accounts.service.admins import has_active_admin, take_turns_for_first_a
 from app.accounts.service.sign_ins import token_sha256
 from app.audit import record_deed
 from app.errors import Conflict, NotFound
+from app.wording import gettext as _
+from app.wording import mark as N_
 
 FIRST_ADMIN_LASTS = timedelta(days=7)
 INVITATION_LASTS = timedelta(days=14)
 PASSWORD_RESET_LASTS = timedelta(days=2)
 
-GONE = (
+GONE = N_(
     "This link does not open anything. It may have been used, replaced by a newer one, or run out, "
     "or a part of it may be missing. Ask whoever sent it for a new one."
 )
@@ -51,7 +53,7 @@ def create_first_admin_link(session: Session, *, now: datetime) -> str:
     """
     take_turns_for_first_admin(session)
     if has_active_admin(session):
-        raise Conflict("There is an admin already. Ask them for an invitation, or for a new password.")
+        raise Conflict(_("There is an admin already. Ask them for an invitation, or for a new password."))
     expire_links(session, Link.purpose == LinkPurpose.FIRST_ADMIN, now=now)
     return _create(
         session, LinkPurpose.FIRST_ADMIN, role=Role.ADMIN, created_by_id=None, now=now, lasts=FIRST_ADMIN_LASTS
@@ -87,7 +89,7 @@ def create_password_reset(
     Raises Conflict for somebody who is deactivated.
     """
     if not user.is_active:
-        raise Conflict(f"{user.name} is deactivated. Reactivate them first.")
+        raise Conflict(_("%(name)s is deactivated. Reactivate them first.", name=user.name))
     expire_links(session, Link.user_id == user.id, now=now)
     return _create(
         session, LinkPurpose.PASSWORD_RESET, user_id=user.id, created_by_id=created_by_id, now=now, lasts=lasts
@@ -114,7 +116,7 @@ def get_usable_link(session: Session, *, token: str, now: datetime, lock: bool =
     """The same; raises NotFound, with what to do, for a link that opens nothing."""
     link = find_usable_link(session, token=token, now=now, lock=lock)
     if link is None:
-        raise NotFound(GONE)
+        raise NotFound(_(GONE))
     return link
 
 
@@ -133,7 +135,7 @@ def withdraw_invitation(session: Session, *, link_id: int, by_id: int, now: date
     """Make an unused invitation unusable; raises NotFound where there is none by this number."""
     link = session.get(Link, link_id)
     if link is None or link.purpose is not LinkPurpose.INVITATION:
-        raise NotFound("There is no such invitation.")
+        raise NotFound(_("There is no such invitation."))
     expire_links(session, Link.id == link_id, now=now)
     record_deed(session, action="link.withdrawn", subject=link, subject_id=link.id, actor_id=by_id, now=now)
 

@@ -16,6 +16,7 @@ from app.accounts.service.links import expire_links
 from app.accounts.service.sign_ins import end_all_sign_ins
 from app.audit import record_deed
 from app.errors import Forbidden, Invalid
+from app.wording import gettext as _
 
 _hasher = PasswordHasher()
 _room = threading.BoundedSemaphore(4)
@@ -30,7 +31,7 @@ def change_password(
     `kept_token` is the sign-in that stays. Raises Forbidden for a wrong old password, Invalid for a poor new one.
     """
     if not password_matches(user.password_hash, old_password):
-        raise Forbidden("This is not your present password.")
+        raise Forbidden(_("This is not your present password."))
     set_password(session, user=user, password=new_password, by_id=user.id, kept_token=kept_token, now=now)
 
 

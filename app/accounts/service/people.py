@@ -19,8 +19,10 @@ from app.accounts.service.passwords import new_password_hash, password_matches, 
 from app.accounts.service.sign_ins import end_all_sign_ins
 from app.audit import record_deed
 from app.errors import Conflict, Invalid, NotFound
+from app.wording import gettext as _
+from app.wording import mark as N_
 
-EMAIL_TAKEN = "There is an account with this email already. Sign in with it instead."
+EMAIL_TAKEN = N_("There is an account with this email already. Sign in with it instead.")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def create_user(
         with session.begin_nested():
             session.add(user)
     except IntegrityError as error:
-        raise Conflict(EMAIL_TAKEN) from error
+        raise Conflict(_(EMAIL_TAKEN)) from error
     _record(session, "user.created", user, by_id=by_id, now=now, role=role)
     return user
 
@@ -75,7 +77,7 @@ def get_user(session: Session, user_id: int) -> User:
     """A person by number; raises NotFound."""
     user = session.get(User, user_id)
     if user is None:
-        raise NotFound("There is nobody with this number here.")
+        raise NotFound(_("There is nobody with this number here."))
     return user
 
 
@@ -83,7 +85,7 @@ def get_user_by_email(session: Session, email: str) -> User:
     """A person by email, however it is capitalised; raises NotFound."""
     user = find_user_by_email(session, email)
     if user is None:
-        raise NotFound(f"Nobody here has the email {email}.")
+        raise NotFound(_("Nobody here has the email %(email)s.", email=email))
     return user
 
 
@@ -115,7 +117,7 @@ def set_role(session: Session, *, user: User, role: Role, by_id: int | None, now
     if role is user.role:
         return
     if user.id == by_id:
-        raise Conflict("You cannot change your own role. Ask another admin to do it.")
+        raise Conflict(_("You cannot change your own role. Ask another admin to do it."))
     if user.is_admin:
         require_another_admin(session, than=user)
     before, user.role = user.role, role
@@ -130,7 +132,7 @@ def deactivate_user(session: Session, *, user: User, by_id: int | None, now: dat
     if not user.is_active:
         return
     if user.id == by_id:
-        raise Conflict("You cannot deactivate yourself. Ask another admin to do it.")
+        raise Conflict(_("You cannot deactivate yourself. Ask another admin to do it."))
     if user.is_admin:
         require_another_admin(session, than=user)
     user.deactivated_at = now

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import SignInAttempt
 from app.errors import TooManyRequests
+from app.wording import gettext as _
+from app.wording import ngettext
 
 REMEMBERED = timedelta(hours=6)
 """How long a failure counts."""
@@ -41,12 +43,15 @@ def require_patience(session: Session, *, email: str, address: str, now: datetim
     """Raise TooManyRequests while an email or address has to wait, or has another attempt under way."""
     email_key = _of_email(email).key
     if not session.scalars(select(func.pg_try_advisory_xact_lock(func.hashtextextended(email_key, 0)))).one():
-        raise TooManyRequests("Another attempt with this email is under way. Try again in a moment.")
+        raise TooManyRequests(_("Another attempt with this email is under way. Try again in a moment."))
     wait = max(wait_left(session, subject, now=now) for subject in subjects(email=email, address=address))
     if wait > timedelta():
         raise TooManyRequests(
-            f"Too many attempts did not work. Wait {_spoken(wait)} and try again. "
-            "If you have forgotten your password, ask an admin for a link to choose a new one."
+            _(
+                "Too many attempts did not work. Wait %(spoken)s and try again. If you have forgotten "
+                "your password, ask an admin for a link to choose a new one.",
+                spoken=_spoken(wait),
+            )
         )
 
 
@@ -99,6 +104,6 @@ def _network(address: str) -> str:
 def _spoken(wait: timedelta) -> str:
     seconds = max(1, round(wait.total_seconds()))
     if seconds < 60:
-        return f"{seconds} second{'s' if seconds > 1 else ''}"
+        return ngettext("%(num)s second", "%(num)s seconds", seconds)
     minutes = -(-seconds // 60)
-    return f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return ngettext("%(num)s minute", "%(num)s minutes", minutes)

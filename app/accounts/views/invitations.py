@@ -16,6 +16,7 @@ from app.database import DbSession
 from app.forms import Submission, submitted
 from app.settings import Settings
 from app.templating import render
+from app.wording import gettext as _
 
 router = APIRouter(prefix="/people/invitations")
 
@@ -40,7 +41,7 @@ def invite(
         return _invitations_page(request, session, form, status=422)
     role, email = form.value.role, form.value.email
     if email is not None and (known := find_user_by_email(session, email)) is not None:
-        form = form.refused(email=f"{known.name} has an account with this email already.")
+        form = form.refused(email=_("%(name)s has an account with this email already.", name=known.name))
         return _invitations_page(request, session, form, status=422)
     fresh = create_invitation(session, role=role, email=email, created_by_id=admin.id, now=now)
     return link_page(request, fresh, for_whom=email or "")

@@ -18,6 +18,7 @@ from app.clock import Now
 from app.database import DbSession
 from app.forms import Submission, submitted
 from app.templating import render
+from app.wording import gettext as _
 
 router = APIRouter(dependencies=[Depends(anyone)])
 
@@ -61,7 +62,7 @@ def _is_reset(link: Link) -> bool:
 
 def _checked_join(session: Session, form: Submission[JoinForm]) -> Submission[JoinForm]:
     if form.value is not None and find_user_by_email(session, form.value.email) is not None:
-        return form.refused(email=EMAIL_TAKEN)
+        return form.refused(email=_(EMAIL_TAKEN))
     return form
 
 

@@ -21,10 +21,12 @@ from app.errors import TooManyRequests
 from app.forms import Submission, submitted
 from app.settings import Settings
 from app.templating import render
+from app.wording import gettext as _
+from app.wording import mark as N_
 
 router = APIRouter(dependencies=[Depends(anyone)])
 
-NO_MATCH = "This email and password do not belong together, or the account is not active."
+NO_MATCH = N_("This email and password do not belong together, or the account is not active.")
 """The same for an unknown email, a wrong password and a deactivated account: strangers learn nothing."""
 
 
@@ -52,7 +54,7 @@ def sign_in(
     user = find_by_password(session, email=email, password=form.value.password)
     if user is None:
         record_failure(session, email=email, address=address, now=now)
-        return _sign_in_page(request, session, form.refused(form=NO_MATCH), status=422)
+        return _sign_in_page(request, session, form.refused(form=_(NO_MATCH)), status=422)
     forget_failures(session, email=email)
     return signed_in_as(request, session, user, now=now, onward=_onward(request, form.value.next))
 

@@ -14,6 +14,7 @@ from app.campaigns.models import Campaign, CampaignKind, CampaignRevision, Campa
 from app.deployments.models import Alias, ModelLine, ModelVersion
 from app.errors import Conflict, Invalid
 from app.queue import enqueue
+from app.wording import gettext as _
 
 LONGEST_NAME = 120
 LONGEST_TEXT = 50_000
@@ -100,11 +101,13 @@ def edit_campaign(
     """
     plan = _checked_plan(session, plan)
     if campaign.state is CampaignState.CLOSED:
-        raise Conflict("This campaign is closed. Create a new one to go on asking.")
+        raise Conflict(_("This campaign is closed. Create a new one to go on asking."))
     if campaign.opened_at is not None and campaign.line_id is not None and plan.line_id != campaign.line_id:
         raise Conflict(
-            "This campaign has been opened, and its judgments belong to its model line. "
-            "Choose a model of the same line, or create a new campaign for the other one."
+            _(
+                "This campaign has been opened, and its judgments belong to its model line. Choose a "
+                "model of the same line, or create a new campaign for the other one."
+            )
         )
     changes = {name: value for name, value in _columns(plan).items() if getattr(campaign, name) != value}
     for name, value in changes.items():
@@ -135,7 +138,7 @@ def revise_campaign(
     if _question_of(current) == _tidied(question):
         return current
     if campaign.state is CampaignState.CLOSED:
-        raise Conflict("This campaign is closed. Create a new one to go on asking.")
+        raise Conflict(_("This campaign is closed. Create a new one to go on asking."))
     revision = _add_revision(
         session, campaign_id=campaign.id, number=current.number + 1, question=question, by_id=by_id, now=now
     )
@@ -167,24 +170,29 @@ def _checked_plan(session: Session, plan: CampaignPlan) -> CampaignPlan:
     """The plan, tidied; raises Invalid, in words, for what the table would refuse."""
     plan = replace(plan, name=" ".join(plan.name.split()), system_prompt=plan.system_prompt.strip())
     if not plan.name or len(plan.name) > LONGEST_NAME:
-        raise Invalid(f"Give the campaign a name of at most {LONGEST_NAME} characters.")
+        raise Invalid(_("Give the campaign a name of at most %(longest_name)s characters.", longest_name=LONGEST_NAME))
     if plan.samples_drawn < plan.completions_per_comparison:
-        raise Invalid(f"Draw at least {plan.completions_per_comparison} samples: that many are shown side by side.")
+        raise Invalid(
+            _(
+                "Draw at least %(completions_per_comparison)s samples: that many are shown side by side.",
+                completions_per_comparison=plan.completions_per_comparison,
+            )
+        )
     if plan.alias is not None and plan.pinned_version_id is not None:
-        raise Invalid("Follow an alias or pin a version, not both.")
+        raise Invalid(_("Follow an alias or pin a version, not both."))
     if plan.line_id is None and (plan.alias is not None or plan.pinned_version_id is not None):
-        raise Invalid("Name the line that the model belongs to.")
+        raise Invalid(_("Name the line that the model belongs to."))
     _require_model(session, plan)
     return plan
 
 
 def _require_model(session: Session, plan: CampaignPlan) -> None:
     if plan.line_id is not None and session.get(ModelLine, plan.line_id) is None:
-        raise Invalid("There is no such model line any more. Choose another.")
+        raise Invalid(_("There is no such model line any more. Choose another."))
     if plan.pinned_version_id is not None:
         version = session.get(ModelVersion, plan.pinned_version_id)
         if version is None or version.line_id != plan.line_id:
-            raise Invalid("There is no such version in this line. Choose another.")
+            raise Invalid(_("There is no such version in this line. Choose another."))
 
 
 def _columns(value: CampaignPlan | Question) -> dict[str, Any]:
@@ -225,5 +233,5 @@ def _tidied(question: Question) -> Question:
     """The question as it is kept; browsers send line ends as CR LF, which must not make a new revision."""
     guidelines = question.guidelines.replace("\r\n", "\n").strip()
     if len(guidelines) > LONGEST_TEXT:
-        raise Invalid(f"Keep the guidelines to {LONGEST_TEXT:,} characters.")
+        raise Invalid(_("Keep the guidelines to %(longest_text)s characters.", longest_text=f"{LONGEST_TEXT:,}"))
     return replace(question, guidelines=guidelines)

@@ -11,22 +11,25 @@ from app.campaigns.service.progress import campaign_progress
 from app.campaigns.service.sources import find_writer
 from app.errors import Conflict
 from app.queue import enqueue
+from app.wording import gettext as _
 
 
 def obstacles_to_opening(session: Session, campaign: Campaign) -> list[str]:
     """Why this campaign cannot be opened yet, each with what to do; empty where it can."""
     if campaign.state is CampaignState.CLOSED:
-        return ["This campaign is closed. Create a new one to go on asking."]
+        return [_("This campaign is closed. Create a new one to go on asking.")]
     progress = campaign_progress(session, campaign.id)
     if progress.ready > 0:
         return []
     obstacles = []
     if campaign.alias is None and campaign.pinned_version_id is None:
-        obstacles.append("No model writes its completions. Choose one under Settings, or import comparisons.")
+        obstacles.append(_("No model writes its completions. Choose one under Settings, or import comparisons."))
     elif find_writer(session, campaign) is None:
-        obstacles.append(f"No version of its model is deployed as “{campaign.alias}” yet. Deploy one under Models.")
+        obstacles.append(
+            _("No version of its model is deployed as “%(alias)s” yet. Deploy one under Models.", alias=campaign.alias)
+        )
     if progress.prompts == 0:
-        obstacles.append("It has no active prompts. Add or import some.")
+        obstacles.append(_("It has no active prompts. Add or import some."))
     return obstacles
 
 
@@ -39,7 +42,7 @@ def open_campaign(session: Session, *, campaign: Campaign, by_id: int | None, no
     if campaign.is_open:
         return
     if obstacles := obstacles_to_opening(session, campaign):
-        raise Conflict("The campaign cannot be opened yet.\n" + "\n".join(obstacles))
+        raise Conflict(_("The campaign cannot be opened yet.\n") + "\n".join(obstacles))
     before, campaign.state = campaign.state, CampaignState.OPEN
     if campaign.opened_at is None:
         campaign.opened_at = now
@@ -59,7 +62,7 @@ def pause_campaign(session: Session, *, campaign: Campaign, by_id: int | None, n
     if campaign.state is CampaignState.PAUSED:
         return
     if not campaign.is_open:
-        raise Conflict("Only an open campaign can be paused.")
+        raise Conflict(_("Only an open campaign can be paused."))
     campaign.state = CampaignState.PAUSED
     _record(session, campaign, "paused", by_id=by_id, now=now)
 

@@ -15,6 +15,7 @@ from app.audit import record_deed
 from app.campaigns.access import LEVELS, ceiling, find_enrolment
 from app.campaigns.models import Access, Campaign, Enrolment, InvitedEnrolment
 from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.wording import gettext as _
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def enrol_person(
     """
     user = find_user_by_email(session, email)
     if user is None:
-        raise NotFound(f"Nobody here has the email {email.strip()}. Invite them by a link instead.")
+        raise NotFound(_("Nobody here has the email %(email)s. Invite them by a link instead.", email=email.strip()))
     if not user.is_active:
-        raise Conflict(f"{user.name} is deactivated. Ask an admin to reactivate them.")
+        raise Conflict(_("%(name)s is deactivated. Ask an admin to reactivate them.", name=user.name))
     return _set_part(session, campaign=campaign, user=user, judges=judges, access=access, by_id=by_id, now=now)
 
 
@@ -105,11 +106,11 @@ def invite_person(
     if problem := email_problem(email):
         raise Invalid(problem)
     if find_user_by_email(session, email) is not None:
-        raise Conflict(f"{email} has an account here already. Enrol them instead.")
+        raise Conflict(_("%(email)s has an account here already. Enrol them instead.", email=email))
     _require_some_part(judges=judges, access=access)
     role = _least_role(access)
     if role is Role.MANAGER and not by.is_admin:
-        raise Forbidden("Only admins may invite new managers. Invite them to judge, and ask an admin for the rest.")
+        raise Forbidden(_("Only admins may invite new managers. Invite them to judge, and ask an admin for the rest."))
     fresh = create_invitation(session, role=role, email=email, created_by_id=by.id, now=now)
     session.add(InvitedEnrolment(link_id=fresh.link.id, campaign_id=campaign.id, judges=judges, access=access))
     session.flush()
@@ -188,13 +189,20 @@ def _set_part(
 
 def _require_some_part(*, judges: bool, access: Access) -> None:
     if not judges and access is Access.NONE:
-        raise Invalid("Let them judge, give them access, or both. To take both away, remove them.")
+        raise Invalid(_("Let them judge, give them access, or both. To take both away, remove them."))
 
 
 def _require_role(user: User, access: Access) -> None:
     if LEVELS[access] > LEVELS[ceiling(user.role)]:
         needed = _least_role(access)
-        raise Invalid(f"{user.name} is signed up as {user.role}. Ask an admin for the role of {needed} first.")
+        raise Invalid(
+            _(
+                "%(name)s is signed up as %(role)s. Ask an admin for the role of %(needed)s first.",
+                name=user.name,
+                role=user.role,
+                needed=needed,
+            )
+        )
 
 
 def _least_role(access: Access) -> Role:
@@ -204,7 +212,7 @@ def _least_role(access: Access) -> Role:
 def _get_enrolment(session: Session, *, campaign_id: int, user_id: int) -> Enrolment:
     enrolment = find_enrolment(session, campaign_id=campaign_id, user_id=user_id)
     if enrolment is None:
-        raise NotFound("This person takes no part in this campaign any more.")
+        raise NotFound(_("This person takes no part in this campaign any more."))
     return enrolment
 
 

@@ -9,6 +9,7 @@ from app.campaigns.models import CampaignState
 from app.comparisons.models import AssignmentState
 from app.database import find_row, run_sql
 from app.errors import Conflict, NotFound
+from app.wording import gettext as _
 
 _HOLD = "SELECT pg_advisory_xact_lock(%(desk)s, %(annotator_id)s)"
 _DESK = 0x7061_6C61
@@ -79,9 +80,9 @@ def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id:
     hold_desk(session, annotator_id=annotator_id)
     row = find_row(session, _ASSIGNMENT, {"id": assignment_id})
     if row is None:
-        raise NotFound("This comparison is not there any more. Reload the page to go on.")
+        raise NotFound(_("This comparison is not there any more. Reload the page to go on."))
     if row.annotator_id != annotator_id:
-        raise Conflict("This comparison was given to somebody else. Reload the page to get one of your own.")
+        raise Conflict(_("This comparison was given to somebody else. Reload the page to get one of your own."))
     return HeldAssignment(
         id=row.id,
         comparison_id=row.comparison_id,

@@ -15,6 +15,7 @@ from app.comparisons.service.desk import HeldAssignment, Question
 from app.comparisons.service.leasing import put_back_open, reopen
 from app.database import find_row, get_row, run_sql
 from app.errors import Conflict, Invalid
+from app.wording import gettext as _
 
 LONGEST_ACTIVE_MS = 24 * 60 * 60 * 1000
 
@@ -112,14 +113,14 @@ def record_judgment(
 def checked_ranking(verdict: Verdict, *, question: Question, shown_order: list[int]) -> Groups | None:
     """The verdict's ranking of completion ids, or None where only "all bad" was said; raises Invalid."""
     if verdict.all_bad and not question.all_bad_allowed:
-        raise Invalid("This campaign asks for a choice even where none is good.")
+        raise Invalid(_("This campaign asks for a choice even where none is good."))
     if verdict.ranking is None:
         if not verdict.all_bad:
-            raise Invalid("Choose the better one, or skip.")
+            raise Invalid(_("Choose the better one, or skip."))
         return None
     positions = parse_ranking(verdict.ranking, len(shown_order))
     if has_ties(positions) and not question.ties_allowed:
-        raise Invalid("This campaign asks for a choice: a tie is not one of its verdicts.")
+        raise Invalid(_("This campaign asks for a choice: a tie is not one of its verdicts."))
     return to_completions(positions, shown_order)
 
 
@@ -181,7 +182,7 @@ def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, las
     if assignment.state is AssignmentState.OPEN or replay is not None:
         return
     if assignment.campaign_state is not CampaignState.OPEN:
-        raise Conflict("This campaign is not open at present, so what was decided stays as it is.")
+        raise Conflict(_("This campaign is not open at present, so what was decided stays as it is."))
     put_back_open(
         session,
         campaign_id=assignment.campaign_id,

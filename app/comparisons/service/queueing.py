@@ -25,6 +25,7 @@ from app.generation.distinct import most_distinct
 from app.generation.models import Completion, CompletionSource, Prompt, PromptState
 from app.generation.normalising import text_sha256
 from app.queue import enqueue
+from app.wording import gettext as _
 
 TRIES = 3
 """Draws of one prompt without enough distinct samples after which it is set aside."""
@@ -96,7 +97,10 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
             return
         except PromptRefused as error:
             with place.session_factory.begin() as session:
-                _set_aside(session.get_one(Prompt, draft.prompt_id), reason=f"The model refused it: {error.message}")
+                _set_aside(
+                    session.get_one(Prompt, draft.prompt_id),
+                    reason=_("The model refused it: %(message)s", message=error.message),
+                )
             continue
         with place.session_factory.begin() as session:
             store_comparison(session, draft=draft, drawn=drawn, campaign_id=campaign_id, now=place.clock())
@@ -249,8 +253,13 @@ def _note_failed_draw(prompt: Prompt, draft: Draft) -> None:
     if prompt.failed_draws >= TRIES:
         _set_aside(
             prompt,
-            reason=f"{TRIES} draws of {draft.samples} samples each gave fewer than {draft.count} that differ. "
-            "Raise the temperature, draw more samples, or retire it.",
+            reason=_(
+                "%(tries)s draws of %(samples)s samples each gave fewer than %(count)s that differ. "
+                "Raise the temperature, draw more samples, or retire it.",
+                tries=TRIES,
+                samples=draft.samples,
+                count=draft.count,
+            ),
         )
 
 

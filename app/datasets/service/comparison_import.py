@@ -22,6 +22,7 @@ from app.generation.lines import MOST_BYTES, numbered_lines
 from app.generation.models import Import, ImportKind, ImportState
 from app.generation.service.imports import begin_import
 from app.generation.service.prompts import refill
+from app.wording import gettext as _
 from trainer.contract.files import file_sha256
 
 BATCH_LINES = 1000
@@ -60,11 +61,11 @@ def import_comparisons(
     that is stored).
     """
     if not path.is_file():
-        raise NotFound(f"There is no file {path}.")
+        raise NotFound(_("There is no file %(path)s.", path=path))
     with session_factory.begin() as session:
         campaign = session.get(Campaign, campaign_id)
         if campaign is None:
-            raise NotFound(f"There is no campaign with the number {campaign_id}.")
+            raise NotFound(_("There is no campaign with the number %(campaign_id)s.", campaign_id=campaign_id))
         record = begin_import(
             session, campaign=campaign, kind=ImportKind.COMPARISONS, filename=path.name, by_id=by_id, now=clock()
         )
@@ -105,7 +106,7 @@ def load_comparisons(
                 if progress is not None:
                     progress(counts)
     except FileNotFoundError:
-        message = "The uploaded file is no longer there. Upload it again."
+        message = _("The uploaded file is no longer there. Upload it again.")
     except DomainError as error:
         message = error.message
     _finish(session_factory, import_id=import_id, message=message, now=clock())
@@ -119,7 +120,7 @@ def _begin(session_factory: SessionFactory, *, import_id: int, path: Path) -> in
             return None
         sha256 = file_sha256(path)
         if record.sha256 not in {None, sha256}:
-            raise Invalid("The file changed while it was being loaded. Start a new import with the new file.")
+            raise Invalid(_("The file changed while it was being loaded. Start a new import with the new file."))
         record.sha256 = sha256
         record.state = ImportState.RUNNING
         return int(record.counts.get("last_line", 0))
@@ -173,7 +174,7 @@ def _parse(batch: list[Line], *, now: datetime) -> tuple[list[Parsed], list[dict
     rejections: list[dict[str, object]] = []
     for number, line in batch:
         if line is None:
-            reason = f"the line is longer than {LONGEST_LINE // 2**20} MB"
+            reason = _("the line is longer than %(most)s MB", most=LONGEST_LINE // 2**20)
             rejections.append({"line": number, "reason": reason, "excerpt": ""})
             continue
         try:
@@ -185,7 +186,7 @@ def _parse(batch: list[Line], *, now: datetime) -> tuple[list[Parsed], list[dict
 
 def _not_from_the_future(comparison: HouseComparison, *, now: datetime) -> HouseComparison:
     if any(judgment.judged_at is not None and judgment.judged_at > now for judgment in comparison.judgments):
-        raise ValueError("judged_at lies in the future")
+        raise ValueError(_("judged_at lies in the future"))
     return comparison
 
 

@@ -33,6 +33,7 @@ from app.datasets.trl import write_trl_preference
 from app.errors import Conflict, DomainError
 from app.generation.models import Completion, Prompt, Split
 from app.settings import Settings
+from app.wording import gettext as _
 from trainer.contract.files import read_json, write_json
 from trainer.contract.snapshot import (
     CARD_FILE,
@@ -88,7 +89,9 @@ def freeze_snapshot(
 
 def _said(error: OSError) -> str:
     reason = error.strerror or str(error)
-    return f"The files could not be written: {reason}. Ask an admin to look at the disk, then try again."
+    return _(
+        "The files could not be written: %(reason)s. Ask an admin to look at the disk, then try again.", reason=reason
+    )
 
 
 @contextmanager
@@ -333,8 +336,12 @@ def _refuse_another_installations(
 ) -> None:
     if (manifest.snapshot_id, manifest.as_of) != (str(snapshot_id), as_of):
         raise Conflict(
-            f"{folder} holds a snapshot of another database ({manifest.name}, {manifest.as_of:%Y-%m-%d %H:%M}). "
-            "Move it away and freeze again."
+            _(
+                "%(folder)s holds a snapshot of another database (%(name)s, %(as_of)s). Move it away and freeze again.",
+                folder=folder,
+                name=manifest.name,
+                as_of=f"{manifest.as_of:%Y-%m-%d %H:%M}",
+            )
         )
 
 

@@ -12,6 +12,7 @@ from app.datasets.scope import Scope, resolved_scope, scope_name
 from app.datasets.service.counting import judgment_counts
 from app.errors import Conflict, Invalid, NotFound
 from app.queue import enqueue
+from app.wording import gettext as _
 from trainer.contract.snapshot import SnapshotPolicy
 
 
@@ -30,7 +31,7 @@ def request_snapshot(
     """
     scope = resolved_scope(session, line_id=line_id, campaign_id=campaign_id)
     if judgment_counts(session, line_id=scope.line_id, campaign_id=scope.campaign_id, as_of=now).judgments == 0:
-        raise Invalid("Nothing has been judged yet, so there is nothing to freeze. Judge some comparisons first.")
+        raise Invalid(_("Nothing has been judged yet, so there is nothing to freeze. Judge some comparisons first."))
     parent = latest_ready(session, scope)
     snapshot = Snapshot(
         name=_next_name(session, scope),
@@ -53,7 +54,7 @@ def request_snapshot(
 def retry_snapshot(session: Session, *, snapshot: Snapshot, by_id: int | None, now: datetime) -> None:
     """Freeze again what failed, as of the same instant. Raises Conflict where it has not failed."""
     if snapshot.state is not SnapshotState.FAILED:
-        raise Conflict("This snapshot has not failed, so there is nothing to try again.")
+        raise Conflict(_("This snapshot has not failed, so there is nothing to try again."))
     snapshot.state = SnapshotState.WAITING
     snapshot.message = ""
     session.flush()
@@ -73,7 +74,7 @@ def get_snapshot(session: Session, snapshot_id: int) -> Snapshot:
     """A snapshot; raises NotFound."""
     snapshot = session.get(Snapshot, snapshot_id)
     if snapshot is None:
-        raise NotFound("There is no such snapshot.")
+        raise NotFound(_("There is no such snapshot."))
     return snapshot
 
 

@@ -20,6 +20,7 @@ from app.generation.models import Import, ImportKind, ImportState
 from app.generation.service.imports import list_imports
 from app.settings import Settings
 from app.templating import is_htmx, render
+from app.wording import gettext as _
 
 router = APIRouter(prefix="/campaigns/{campaign_id}/comparison-imports")
 
@@ -48,7 +49,7 @@ def receive(
 ) -> Response:
     """Take an uploaded file; the worker loads it."""
     if file is None:
-        return _page(request, session, campaign, error="Choose a file first.", status=422)
+        return _page(request, session, campaign, error=_("Choose a file first."), status=422)
     record = receive_comparisons(
         session,
         settings=request.app.state.settings,
@@ -67,7 +68,7 @@ def show(request: Request, campaign: ManagedCampaign, import_id: int, session: D
     """One import: how far it is, what it brought, and each line that was refused."""
     record = session.get(Import, import_id)
     if record is None or (record.campaign_id, record.kind) != (campaign.id, ImportKind.COMPARISONS):
-        raise NotFound("There is no such import of comparisons in this campaign.")
+        raise NotFound(_("There is no such import of comparisons in this campaign."))
     is_over = record.state in {ImportState.DONE, ImportState.FAILED}
     template = "datasets/_import.html" if is_htmx(request) else "datasets/import.html"
     return render(request, template, campaign=campaign, record=record, is_over=is_over)

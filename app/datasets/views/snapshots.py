@@ -23,6 +23,7 @@ from app.errors import NotFound
 from app.forms import Submission, submitted
 from app.settings import Settings
 from app.templating import is_htmx, render
+from app.wording import gettext as _
 
 router = APIRouter()
 
@@ -160,8 +161,8 @@ def _file_name(snapshot: Snapshot) -> str:
 
 def _why_no_files(snapshot: Snapshot) -> str:
     return {
-        SnapshotState.WAITING: "This snapshot is still being written. Wait until its page says that it is ready.",
-        SnapshotState.FAILED: "This snapshot could not be written; its page says why.",
-        SnapshotState.WITHDRAWN: "This snapshot was withdrawn and its files were deleted.",
-        SnapshotState.READY: "The files of this snapshot are no longer where they were written. Ask an admin.",
+        SnapshotState.WAITING: _("This snapshot is still being written. Wait until its page says that it is ready."),
+        SnapshotState.FAILED: _("This snapshot could not be written; its page says why."),
+        SnapshotState.WITHDRAWN: _("This snapshot was withdrawn and its files were deleted."),
+        SnapshotState.READY: _("The files of this snapshot are no longer where they were written. Ask an admin."),
     }[snapshot.state]

@@ -23,6 +23,7 @@ from app.generation.models import Import, ImportKind, ImportState, Prompt
 from app.generation.prompt_file import Rejection, read_prompts
 from app.generation.prompt_lines import PromptDraft
 from app.generation.service.prompts import insert_prompts, refill
+from app.wording import gettext as _
 
 BATCH = 1_000
 """Lines per transaction."""
@@ -99,11 +100,11 @@ def import_prompts(
     unknown campaign, and Invalid where the file as a whole cannot be read (what came before that is stored).
     """
     if not path.is_file():
-        raise NotFound(f"There is no file {path}.")
+        raise NotFound(_("There is no file %(path)s.", path=path))
     with session_factory.begin() as session:
         campaign = session.get(Campaign, campaign_id)
         if campaign is None:
-            raise NotFound(f"There is no campaign with the number {campaign_id}.")
+            raise NotFound(_("There is no campaign with the number %(campaign_id)s.", campaign_id=campaign_id))
         record = begin_import(
             session, campaign=campaign, kind=ImportKind.PROMPTS, filename=path.name, by_id=by_id, now=clock()
         )
@@ -142,7 +143,7 @@ def load_prompts(
                 if progress is not None:
                     progress(so_far)
     except FileNotFoundError:
-        message = "The uploaded file is no longer there. Upload it again."
+        message = _("The uploaded file is no longer there. Upload it again.")
     except DomainError as error:
         message = error.message
     with session_factory.begin() as session:

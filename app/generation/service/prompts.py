@@ -16,6 +16,7 @@ from app.generation.models import Prompt, PromptState
 from app.generation.normalising import split_of
 from app.generation.prompt_lines import BadLine, PromptDraft, prompt_draft, tidy_tags
 from app.queue import enqueue
+from app.wording import gettext as _
 
 PAGE_SIZE = 50
 _INSERTING = 7_043_210_031
@@ -78,13 +79,19 @@ def add_prompt(
     try:
         draft = prompt_draft(messages, tags=tags, details=details, external_id=external_id)
     except BadLine as problem:
-        raise Invalid(f"This cannot be a prompt: {problem}.") from problem
+        raise Invalid(_("This cannot be a prompt: %(problem)s.", problem=problem)) from problem
     added = insert_prompts(session, [draft], campaign_id=campaign.id, import_id=None, now=now)
     prompt = session.scalars(
         select(Prompt).where(Prompt.campaign_id == campaign.id, Prompt.text_sha256 == draft.text_sha256)
     ).one()
     if not added:
-        raise Conflict(f"This campaign has this prompt already (number {prompt.id}, {_in_words(prompt.state)}).")
+        raise Conflict(
+            _(
+                "This campaign has this prompt already (number %(id)s, %(in_words)s).",
+                id=prompt.id,
+                in_words=_in_words(prompt.state),
+            )
+        )
     _record(session, prompt, "added", by_id=by_id, now=now)
     refill(session, campaign)
     return prompt
@@ -108,7 +115,7 @@ def retag_prompt(session: Session, *, prompt: Prompt, tags: Sequence[str], by_id
     try:
         tidied = tidy_tags(tags)
     except BadLine as problem:
-        raise Invalid(f"These cannot be its tags: the prompt {problem}.") from problem
+        raise Invalid(_("These cannot be its tags: the prompt %(problem)s.", problem=problem)) from problem
     if tidied != prompt.tags:
         _record(session, prompt, "retagged", by_id=by_id, now=now, before=prompt.tags, after=tidied)
         prompt.tags = tidied

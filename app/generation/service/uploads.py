@@ -13,6 +13,7 @@ from app.generation.models import Import, ImportKind
 from app.generation.service.imports import begin_import
 from app.queue import enqueue
 from app.settings import Settings
+from app.wording import gettext as _
 
 PIECE = 2**20
 """Bytes copied at a time."""
@@ -71,7 +72,9 @@ def receive_upload(
         record.sha256 = keep_upload(content, path, most_bytes=settings.upload_megabytes * 2**20)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise Unavailable(f"The file could not be kept: {error.strerror}. Ask an admin to look at the disk.") from error
+        raise Unavailable(
+            _("The file could not be kept: %(strerror)s. Ask an admin to look at the disk.", strerror=error.strerror)
+        ) from error
     except Invalid:
         path.unlink(missing_ok=True)
         raise
@@ -98,8 +101,11 @@ def keep_upload(content: BinaryIO, path: Path, *, most_bytes: int) -> str:
             copied += len(piece)
             if copied > most_bytes:
                 raise Invalid(
-                    f"The file is larger than {most_bytes // 2**20:,} MB. Pack it with gzip, split it, "
-                    "or import it from the command line."
+                    _(
+                        "The file is larger than %(most)s MB. Pack it with gzip, split it, or import it from "
+                        "the command line.",
+                        most=f"{most_bytes // 2**20:,}",
+                    )
                 )
             digest.update(piece)
             file.write(piece)

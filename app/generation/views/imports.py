@@ -20,6 +20,7 @@ from app.generation.models import ImportKind, ImportState
 from app.generation.service.imports import list_imports
 from app.generation.service.uploads import receive_prompts
 from app.templating import is_htmx, render
+from app.wording import gettext as _
 
 router = APIRouter(prefix="/imports")
 
@@ -48,7 +49,7 @@ def upload(
 ) -> Response:
     """Keep a file of prompts and have the worker read it; the import's page tells how it goes."""
     if file is None:
-        return _imports_page(request, session, campaign, error="Choose a file first.", status=422)
+        return _imports_page(request, session, campaign, error=_("Choose a file first."), status=422)
     record = receive_prompts(
         session,
         settings=request.app.state.settings,

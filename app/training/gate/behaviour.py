@@ -6,6 +6,8 @@ from statistics import fmean
 
 from app.training.evidence import Interval, paired_interval
 from app.training.gate.checks import LEAST_PROMPTS, Check, Verdict, interval_figures, percentage
+from app.wording import gettext as _
+from app.wording import mark as N_
 from trainer.contract.report import Behaviour, PromptSamples, Sample
 
 DRIFT_BOUND = 0.5
@@ -54,10 +56,10 @@ def behaviour_checks(before: Behaviour, after: Behaviour, samples: Sequence[Prom
 def _nothing_sampled() -> Check:
     return Check(
         name="drift",
-        title="Drift from the reference",
+        title=_("Drift from the reference"),
         verdict=Verdict.UNCLEAR,
         warns=True,
-        message="No samples could be drawn: every prompt is too long for the model to answer within its context.",
+        message=_("No samples could be drawn: every prompt is too long for the model to answer within its context."),
     )
 
 
@@ -67,14 +69,19 @@ def _drift_check(before: Behaviour, after: Behaviour, samples: Sequence[PromptSa
     return _bounded(
         Check(
             name="drift",
-            title="Drift from the reference",
+            title=_("Drift from the reference"),
             verdict=Verdict.OK,
             before=before.drift,
             after=after.drift,
             effective=len(drifts),
             figures=interval_figures(interval),
-            message=f"KL to the reference on fresh samples: {after.drift:.2f} nats per token "
-            f"(before: {before.drift:.2f}; at most {DRIFT_BOUND:g}).",
+            message=_(
+                "KL to the reference on fresh samples: %(drift)s nats per token (before: %(drift2)s; at "
+                "most %(drift_bound)s).",
+                drift=f"{after.drift:.2f}",
+                drift2=f"{before.drift:.2f}",
+                drift_bound=f"{DRIFT_BOUND:g}",
+            ),
         ),
         interval,
         beyond=after.drift > DRIFT_BOUND,
@@ -89,14 +96,20 @@ def _length_check(before: Behaviour, after: Behaviour, samples: Sequence[PromptS
     return _bounded(
         Check(
             name="length",
-            title="Length of completions",
+            title=_("Length of completions"),
             verdict=Verdict.OK,
             before=before.mean_tokens,
             after=after.mean_tokens,
             effective=len(samples),
             figures={"factor": factor, **interval_figures(interval)},
-            message=f"{before.mean_tokens:.1f} tokens on average before, {after.mean_tokens:.1f} after "
-            f"({factor:.2f} times; at most {LENGTH_FACTOR_BOUND:g} times longer or shorter).",
+            message=_(
+                "%(mean_tokens)s tokens on average before, %(mean_tokens2)s after (%(factor)s times; at "
+                "most %(length_factor_bound)s times longer or shorter).",
+                mean_tokens=f"{before.mean_tokens:.1f}",
+                mean_tokens2=f"{after.mean_tokens:.1f}",
+                factor=f"{factor:.2f}",
+                length_factor_bound=f"{LENGTH_FACTOR_BOUND:g}",
+            ),
         ),
         interval,
         beyond=extent > LENGTH_FACTOR_BOUND,
@@ -120,7 +133,7 @@ class Share:
 SHARES = [
     Share(
         name="unfinished",
-        title="Samples cut off at the token limit",
+        title=N_("Samples cut off at the token limit"),
         of_sample=lambda sample: float(not sample.finished),
         of_version=lambda behaviour: behaviour.unfinished_share,
         noted=UNFINISHED_RISE_NOTED,
@@ -128,7 +141,7 @@ SHARES = [
     ),
     Share(
         name="repetition",
-        title="Repetition within samples",
+        title=N_("Repetition within samples"),
         of_sample=lambda sample: sample.repetition,
         of_version=lambda behaviour: behaviour.repetition,
         noted=REPETITION_RISE_NOTED,
@@ -136,7 +149,7 @@ SHARES = [
     ),
     Share(
         name="refusals",
-        title="Refusals and “I do not know”",
+        title=N_("Refusals and “I do not know”"),
         of_sample=lambda sample: float(sample.refusal),
         of_version=lambda behaviour: behaviour.refusal_share,
         noted=REFUSAL_SHIFT_NOTED,
@@ -145,7 +158,7 @@ SHARES = [
     ),
     Share(
         name="malformed_text",
-        title="Malformed text",
+        title=N_("Malformed text"),
         of_sample=lambda sample: float(sample.malformed),
         of_version=lambda behaviour: behaviour.malformed_share,
         noted=MALFORMED_RISE_NOTED,
@@ -159,17 +172,23 @@ def _share_check(share: Share, before: Behaviour, after: Behaviour, samples: Seq
     earlier, later = share.of_version(before), share.of_version(after)
     rise = later - earlier
     extent = abs(rise) if share.both_ways else rise
-    direction = "either way" if share.both_ways else "more"
+    direction = _("either way") if share.both_ways else "more"
     found = Check(
         name=share.name,
-        title=share.title,
+        title=_(share.title),
         verdict=Verdict.OK,
         before=earlier,
         after=later,
         effective=len(samples),
         figures=interval_figures(interval),
-        message=f"{percentage(earlier, 1)} before, {percentage(later, 1)} after "
-        f"({round(100 * rise, 1) + 0.0:+.1f} points; at most {100 * share.bound:g} {direction}).",
+        message=_(
+            "%(before)s before, %(after)s after (%(rise)s points; at most %(bound)s %(direction)s).",
+            before=percentage(earlier, 1),
+            after=percentage(later, 1),
+            rise=f"{round(100 * rise, 1) + 0.0:+.1f}",
+            bound=f"{100 * share.bound:g}",
+            direction=direction,
+        ),
     )
     if rise < 0 and not share.both_ways and interval.excludes(0):
         return found.model_copy(update={"verdict": Verdict.BETTER})
@@ -180,14 +199,18 @@ def _variety_check(before: Behaviour, after: Behaviour, *, prompts: int) -> Chec
     fall = before.distinct_share - after.distinct_share
     return Check(
         name="variety",
-        title="Distinct samples per prompt",
+        title=_("Distinct samples per prompt"),
         verdict=Verdict.OK,
         warns=fall > VARIETY_FALL_NOTED,
         before=before.distinct_share,
         after=after.distinct_share,
         effective=prompts,
-        message=f"{percentage(before.distinct_share)} of a prompt's samples differed before, "
-        f"{percentage(after.distinct_share)} after. Where they are all alike there is nothing to compare.",
+        message=_(
+            "%(percentage)s of a prompt's samples differed before, %(percentage2)s after. Where they "
+            "are all alike there is nothing to compare.",
+            percentage=percentage(before.distinct_share),
+            percentage2=percentage(after.distinct_share),
+        ),
     )
 
 
@@ -197,7 +220,7 @@ def _bounded(check: Check, interval: Interval, *, beyond: bool, noted: bool) -> 
     if beyond and (interval.excludes(0) or not provable):
         return check.model_copy(update={"verdict": Verdict.WORSE, "blocks": True})
     if beyond:
-        message = f"{check.message} Beyond the bound, though it may be chance."
+        message = _("%(message)s Beyond the bound, though it may be chance.", message=check.message)
         return check.model_copy(update={"verdict": Verdict.UNCLEAR, "warns": True, "message": message})
     return check.model_copy(update={"warns": noted and interval.excludes(0)})
 

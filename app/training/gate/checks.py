@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from app.training.evidence import Interval, SignTest
+from app.wording import mark as N_
 
 LEAST_PROMPTS = 6
 """Prompts from which an interval says something. With fewer, what lies beyond a bound blocks as it stands: six
@@ -14,10 +15,10 @@ prompts that agree are the least that a sign test can call uneven (p = 0.03)."""
 class Verdict(StrEnum):
     """What a check found, compared with the version that training started from."""
 
-    BETTER = "better"
-    WORSE = "worse"
-    UNCLEAR = "not enough evidence"
-    OK = "ok"
+    BETTER = N_("better")
+    WORSE = N_("worse")
+    UNCLEAR = N_("not enough evidence")
+    OK = N_("ok")
 
 
 class Check(BaseModel):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from app.training.gate.behaviour import behaviour_checks
 from app.training.gate.checks import Check, Verdict
 from app.training.gate.preferences import preference_checks
+from app.wording import gettext as _
 from trainer.contract.report import Outcome, ProbeResult, Report
 
 
@@ -36,9 +37,9 @@ def preference_verdict(checks: Iterable[Check]) -> Verdict:
 
 def probe_check(probes: Sequence[ProbeResult]) -> Check:
     """What every version must still be able to do: a probe that passed before and fails now blocks."""
-    title = "Probe prompts"
+    title = _("Probe prompts")
     if not probes:
-        message = "This line has no probe prompts, so nothing says what must not be lost."
+        message = _("This line has no probe prompts, so nothing says what must not be lost.")
         return Check(name="probes", title=title, verdict=Verdict.UNCLEAR, warns=True, message=message)
     lost = [probe.name for probe in probes if probe.passed_before and not probe.passed_after]
     gained = [probe.name for probe in probes if probe.passed_after and not probe.passed_before]
@@ -46,9 +47,14 @@ def probe_check(probes: Sequence[ProbeResult]) -> Check:
         sum(probe.passed_before for probe in probes),
         sum(probe.passed_after for probe in probes),
     )
-    message = f"{passed_before} of {len(probes)} passed before, {passed_after} after."
+    message = _(
+        "%(passed_before)s of %(len)s passed before, %(passed_after)s after.",
+        passed_before=passed_before,
+        len=len(probes),
+        passed_after=passed_after,
+    )
     if lost:
-        message += f" Passed before and fail now: {', '.join(lost)}."
+        message += _(" Passed before and fail now: %(probes)s.", probes=", ".join(lost))
     return Check(
         name="probes",
         title=title,

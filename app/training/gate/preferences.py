@@ -6,6 +6,7 @@ from statistics import fmean
 
 from app.training.evidence import SignTest, paired_interval, sign_test
 from app.training.gate.checks import LEAST_PROMPTS, Check, Verdict, interval_figures, p_value, percentage, test_figures
+from app.wording import gettext as _
 from trainer.contract.report import HeldOutPair, Preferences
 
 LEVEL = 0.025
@@ -35,11 +36,13 @@ def preference_checks(before: Preferences, after: Preferences) -> list[Check]:
 def _nothing_held_out() -> Check:
     return Check(
         name="held_out_accuracy",
-        title="Held-out accuracy",
+        title=_("Held-out accuracy"),
         verdict=Verdict.UNCLEAR,
         warns=True,
-        message="No judged pair was held out, so nothing says whether the version does what people preferred. "
-        "Judge more comparisons: about one prompt in five is held out.",
+        message=_(
+            "No judged pair was held out, so nothing says whether the version does what people "
+            "preferred. Judge more comparisons: about one prompt in five is held out."
+        ),
     )
 
 
@@ -56,7 +59,7 @@ def accuracy_check(together: Together, before: Preferences, after: Preferences) 
     verdict = _preference_verdict(test, worse=worse)
     return Check(
         name="held_out_accuracy",
-        title="Held-out accuracy",
+        title=_("Held-out accuracy"),
         verdict=verdict,
         blocks=verdict is Verdict.WORSE,
         warns=verdict is Verdict.UNCLEAR,
@@ -64,9 +67,18 @@ def accuracy_check(together: Together, before: Preferences, after: Preferences) 
         after=after.accuracy,
         effective=test.effective,
         figures={**test_figures(test), **interval_figures(interval)},
-        message=f"{percentage(before.accuracy)} before, {percentage(after.accuracy)} after, on {len(together)} "
-        f"held-out pairs of {len(changes)} prompts. It rose on {test.rose} and fell on {test.fell} of the prompts "
-        f"(sign test: p {p_value(test.p)}).",
+        message=_(
+            "%(percentage)s before, %(percentage2)s after, on %(len)s held-out pairs of %(len2)s "
+            "prompts. It rose on %(rose)s and fell on %(fell)s of the prompts (sign test: p "
+            "%(p_value)s).",
+            percentage=percentage(before.accuracy),
+            percentage2=percentage(after.accuracy),
+            len=len(together),
+            len2=len(changes),
+            rose=test.rose,
+            fell=test.fell,
+            p_value=p_value(test.p),
+        ),
     )
 
 
@@ -80,7 +92,7 @@ def margins_check(together: Together) -> Check:
     verdict = _preference_verdict(test, worse=worse)
     return Check(
         name="held_out_margins",
-        title="Held-out pairs whose margin rose",
+        title=_("Held-out pairs whose margin rose"),
         verdict=verdict,
         blocks=verdict is Verdict.WORSE,
         warns=verdict is Verdict.UNCLEAR,
@@ -88,8 +100,15 @@ def margins_check(together: Together) -> Check:
         after=fmean(_margin(new) for _, new in together),
         effective=test.effective,
         figures={**test_figures(test), "pairs_rising": rising, "pairs": len(together)},
-        message=f"The preferred completion gained on the other in {rising} of {len(together)} held-out pairs: "
-        f"by prompt, {test.rose} rose and {test.fell} fell (sign test: p {p_value(test.p)}).",
+        message=_(
+            "The preferred completion gained on the other in %(rising)s of %(len)s held-out pairs: "
+            "by prompt, %(rose)s rose and %(fell)s fell (sign test: p %(p_value)s).",
+            rising=rising,
+            len=len(together),
+            rose=test.rose,
+            fell=test.fell,
+            p_value=p_value(test.p),
+        ),
     )
 
 
@@ -105,9 +124,9 @@ def _by_prompt(together: Together, change: Callable[[HeldOutPair, HeldOutPair], 
     """The weighted mean change of each prompt's pairs: judgments of one prompt are not independent of each other."""
     ordered = sorted(together, key=lambda pair: pair[0].prompt_id)
     changes = []
-    for _, group in groupby(ordered, key=lambda pair: pair[0].prompt_id):
+    for _prompt_id, group in groupby(ordered, key=lambda pair: pair[0].prompt_id):
         pairs = list(group)
-        weight = sum(old.weight for old, _ in pairs)
+        weight = sum(old.weight for old, _new in pairs)
         changes.append(sum(old.weight * change(old, new) for old, new in pairs) / weight)
     return changes
 

@@ -14,6 +14,7 @@ from app.errors import Conflict, Invalid
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.models import GateOverride, Run
+from app.wording import gettext as _
 
 LEAST_REASON_CHARACTERS = 10
 
@@ -40,10 +41,14 @@ def deploy_passed(
     run = find_run_of(session, version=version)
     if run is not None and is_blocked(checks_of(run)) and find_override(session, run=run) is None:
         raise Conflict(
-            f"The gate refused {version.name}. See why on the page of run {run.id}; a manager can override it there, "
-            "with a written reason."
+            _(
+                "The gate refused %(name)s. See why on the page of run %(id)s; a manager can override it "
+                "there, with a written reason.",
+                name=version.name,
+                id=run.id,
+            )
         )
-    return deploy_version(session, version=version, reason=reason.strip() or "By hand.", by_id=by_id, now=now)
+    return deploy_version(session, version=version, reason=reason.strip() or _("By hand."), by_id=by_id, now=now)
 
 
 def override_gate(session: Session, *, run: Run, by_id: int, reason: str, now: datetime) -> GateOverride:
@@ -54,11 +59,14 @@ def override_gate(session: Session, *, run: Run, by_id: int, reason: str, now: d
     why = " ".join(reason.split())
     if len(why) < LEAST_REASON_CHARACTERS:
         raise Invalid(
-            f"Write down why this version should serve although the gate refused it, in at least "
-            f"{LEAST_REASON_CHARACTERS} characters. Whoever asks later will read it."
+            _(
+                "Write down why this version should serve although the gate refused it, in at least "
+                "%(least_reason_characters)s characters. Whoever asks later will read it.",
+                least_reason_characters=LEAST_REASON_CHARACTERS,
+            )
         )
     if run.model_version is None or not is_blocked(checks_of(run)):
-        raise Conflict("The gate has not refused this run, so there is nothing to override.")
+        raise Conflict(_("The gate has not refused this run, so there is nothing to override."))
     override = find_override(session, run=run)
     if override is None:
         override = GateOverride(run_id=run.id, by_id=by_id, reason=why, at=now)
@@ -69,7 +77,9 @@ def override_gate(session: Session, *, run: Run, by_id: int, reason: str, now: d
             session, action="gate.overridden", subject=run, subject_id=run.id, actor_id=by_id, now=now,
             reason=why, checks=blocking,
         )  # fmt: skip
-    deploy_version(session, version=run.model_version, reason=f"Gate overridden: {why}", by_id=by_id, now=now)
+    deploy_version(
+        session, version=run.model_version, reason=_("Gate overridden: %(why)s", why=why), by_id=by_id, now=now
+    )
     return override
 
 

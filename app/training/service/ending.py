@@ -12,6 +12,7 @@ from app.deployments.service import deploy_version, register_version
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked, judge
 from app.training.models import Run, RunState
+from app.wording import gettext as _
 from trainer.contract.report import Outcome, Report
 
 
@@ -56,14 +57,14 @@ def _succeed(session: Session, run: Run, report: Report, *, model_path: str, now
     deploys = run.deploys_when_passed and not run.cancel_requested and not is_blocked(checks)
     _end(session, run, RunState.SUCCEEDED, _outcome(checks, deploys=deploys), now=now)
     if deploys:
-        reason = f"Run {run.id} passed the gate."
+        reason = _("Run %(id)s passed the gate.", id=run.id)
         deploy_version(session, version=version, reason=reason, by_id=run.requested_by_id, now=now)
 
 
 def _outcome(checks: list[Check], *, deploys: bool) -> str:
     if is_blocked(checks):
-        return f"The gate refused it: {', '.join(check.title for check in checks if check.blocks)}."
-    return "It passed the gate and was deployed." if deploys else "It passed the gate. It has not been deployed."
+        return _("The gate refused it: %(checks)s.", checks=", ".join(check.title for check in checks if check.blocks))
+    return _("It passed the gate and was deployed.") if deploys else _("It passed the gate. It has not been deployed.")
 
 
 def _end(session: Session, run: Run, state: RunState, message: str, *, now: datetime) -> None:

@@ -16,6 +16,8 @@ from app.deployments.service import base_version, current_version, lock_line, ne
 from app.errors import Conflict, Invalid
 from app.queue import enqueue
 from app.training.models import Run, RunState
+from app.wording import gettext as _
+from app.wording import ngettext
 from trainer.contract.run import Budget, Hyperparameters
 from trainer.contract.snapshot import SnapshotPolicy
 
@@ -56,19 +58,19 @@ def readiness(session: Session, *, line: ModelLine) -> Readiness:
 
 def _obstacle(counts: Counts, under_way: Run | None) -> str | None:
     if under_way is not None:
-        return f"Run {under_way.id} is under way on this line. Wait until it is over, or cancel it."
+        return _("Run %(id)s is under way on this line. Wait until it is over, or cancel it.", id=under_way.id)
     if counts.judgments == 0:
-        return "Nothing has been judged on this line yet. Judge some comparisons first."
+        return _("Nothing has been judged on this line yet. Judge some comparisons first.")
     if counts.train < LEAST_TRAINING_PAIRS:
-        return (
-            f"So far there {_are(counts.train, 'training pair')}, and a run needs at least {LEAST_TRAINING_PAIRS}: "
-            "judgments in which one completion is better, on prompts that are not held out. Judge some more."
+        return ngettext(
+            "So far there is %(num)s training pair, and a run needs at least %(least)s: judgments in which one "
+            "completion is better, on prompts that are not held out. Judge some more.",
+            "So far there are %(num)s training pairs, and a run needs at least %(least)s: judgments in which one "
+            "completion is better, on prompts that are not held out. Judge some more.",
+            counts.train,
+            least=LEAST_TRAINING_PAIRS,
         )
     return None
-
-
-def _are(count: int, noun: str) -> str:
-    return f"is 1 {noun}" if count == 1 else f"are {count or 'no'} {noun}s"
 
 
 def request_run(
@@ -115,7 +117,7 @@ def request_run(
         seed=seed,
         version_number=next_version_number(session, line_id=line.id),
         deploys_when_passed=deploys_when_passed,
-        message="Waiting for the worker.",
+        message=_("Waiting for the worker."),
         requested_by_id=by_id,
         created_at=now,
     )
@@ -144,16 +146,16 @@ def cancel_run(session: Session, *, run: Run, by_id: int | None, now: datetime) 
     """
     session.refresh(run, with_for_update=True)
     if run.state.is_over:
-        raise Conflict("This run is over already, so there is nothing to cancel.")
+        raise Conflict(_("This run is over already, so there is nothing to cancel."))
     if run.cancel_requested:
         return
     run.cancel_requested = True
     if run.state is RunState.WAITING:
         run.state = RunState.CANCELLED
-        run.message = "Cancelled before it started."
+        run.message = _("Cancelled before it started.")
         run.finished_at = now
     else:
-        run.message = "Cancelling: the trainer stops after the step that it is at."
+        run.message = _("Cancelling: the trainer stops after the step that it is at.")
     session.flush()
     record_deed(session, action="run.cancelled", subject=run, subject_id=run.id, actor_id=by_id, now=now)
 

@@ -21,6 +21,7 @@ from app.training.access import ManagedLine, ReadableLine, visible_lines
 from app.training.looking import line_cards, line_page, serving_of
 from app.training.schemas import DeployForm, LineForm
 from app.training.service.deciding import deploy_passed
+from app.wording import gettext as _
 
 router = APIRouter()
 
@@ -114,7 +115,7 @@ def deploy(
     wanted = form.checked()
     version = get_version(session, version_id=wanted.version_id)
     if version.line_id != line.id:
-        raise NotFound("There is no such version on this line.")
+        raise NotFound(_("There is no such version on this line."))
     deploy_passed(session, version=version, by_id=person.id, now=now, reason=wanted.reason)
     return _to_line(request, line.id)
 

@@ -20,6 +20,7 @@ from app.training.schemas import OverrideForm, RunForm
 from app.training.service.deciding import deploy_passed, override_gate
 from app.training.service.requesting import cancel_run, readiness, request_run, start_choices
 from app.training.views.lines import TheSettings
+from app.wording import gettext as _
 
 router = APIRouter()
 
@@ -115,7 +116,7 @@ def cancel(request: Request, run: TrainableRun, person: CurrentPerson, session: 
 def deploy(request: Request, run: ManagedRun, person: CurrentPerson, session: DbSession, now: Now) -> Response:
     """Let the run's version serve, if the gate has let it pass."""
     if run.model_version is None:
-        raise Conflict("This run has made no version, so there is nothing to deploy.")
+        raise Conflict(_("This run has made no version, so there is nothing to deploy."))
     deploy_passed(session, version=run.model_version, by_id=person.id, now=now)
     return _to_run(request, run)
 
