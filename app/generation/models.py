@@ -84,7 +84,10 @@ class Prompt(Base):
     messages: Mapped[list[dict[str, Any]]] = mapped_column(comment="[{role, content}]")
     text_sha256: Mapped[str] = mapped_column(comment="of the normalised text; duplicates share it")
     split: Mapped[Split | None] = mapped_column(
-        stored_by_value(Split), comment="null: a near-duplicate that bridges both sides, used for neither eval"
+        stored_by_value(Split), comment="null: nearly the same as prompts of both sides, and used on neither"
+    )
+    near_sha256: Mapped[str | None] = mapped_column(
+        comment="text_sha256 of the prompt that this one is nearly the same as, and whose side it took"
     )
     state: Mapped[PromptState] = mapped_column(stored_by_value(PromptState), server_default="active")
     state_reason: Mapped[str] = mapped_column(server_default="")
@@ -98,6 +101,15 @@ class Prompt(Base):
     created_at: Mapped[datetime]
 
     campaign: Mapped[Campaign] = relationship()
+
+
+class PromptBand(Base):
+    """One of the MinHash bands by which near-duplicates of a prompt are found."""
+
+    __tablename__ = "prompt_bands"
+
+    band: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"), primary_key=True)
 
 
 class CompletionSource(StrEnum):

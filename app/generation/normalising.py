@@ -26,6 +26,6 @@ def messages_sha256(messages: Sequence[dict[str, Any]]) -> str:
 
 
 def split_of(sha256: str) -> Literal["train", "eval"]:
-    """The side of a prompt: a pure function of its text, so that it is the same in every campaign and for ever."""
+    """The side of a prompt that is like no other before it: a pure function of its text, the same for ever."""
     position = int(hashlib.sha256(f"split:{sha256}".encode()).hexdigest()[:15], 16) / 16**15
     return "eval" if position < EVAL_SHARE else "train"

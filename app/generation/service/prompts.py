@@ -13,26 +13,28 @@ from app.audit import record_deed
 from app.campaigns.models import Campaign
 from app.errors import Conflict, Invalid
 from app.generation.models import Prompt, PromptState
-from app.generation.normalising import split_of
 from app.generation.prompt_lines import BadLine, PromptDraft, prompt_draft, tidy_tags
+from app.generation.service.splits import place, remember
 from app.queue import enqueue
 from app.wording import gettext as _
 
 PAGE_SIZE = 50
 _INSERTING = 7_043_210_031
-"""Advisory lock key: two imports into one campaign take turns, batch by batch, rather than deadlock."""
+"""Advisory lock key: two imports take turns, batch by batch. They would deadlock over one campaign's prompts, and
+put near-duplicates on two sides."""
 
 _INSERT = text(
     """
-    INSERT INTO prompts (campaign_id, messages, text_sha256, split, tags, details, external_id, import_id, created_at)
-    SELECT :campaign_id, messages, text_sha256, split, tags, details, external_id, :import_id, :now
+    INSERT INTO prompts (campaign_id, messages, text_sha256, split, near_sha256, tags, details, external_id,
+                         import_id, created_at)
+    SELECT :campaign_id, messages, text_sha256, split, near_sha256, tags, details, external_id, :import_id, :now
     FROM ROWS FROM (
       jsonb_to_recordset(CAST(:rows AS jsonb))
-      AS (messages jsonb, text_sha256 text, split text, tags text[], details jsonb, external_id text)
+      AS (messages jsonb, text_sha256 text, split text, near_sha256 text, tags text[], details jsonb, external_id text)
     ) WITH ORDINALITY
     ORDER BY ordinality
     ON CONFLICT (campaign_id, text_sha256) DO NOTHING
-    RETURNING id
+    RETURNING id, text_sha256
     """
 )
 """All rows travel as one JSON value, several times faster than as parameters one by one."""
@@ -103,11 +105,23 @@ def insert_prompts(
     """Store those drafts that the campaign does not have yet; returns how many those were."""
     if not drafts:
         return 0
-    turns = text("SELECT pg_advisory_xact_lock(:key + :campaign_id)")
-    session.execute(turns, {"key": _INSERTING, "campaign_id": campaign_id})
-    rows = [{**vars(draft), "split": split_of(draft.text_sha256)} for draft in drafts]
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _INSERTING})
+    placements = place(session, drafts)
+    rows = [
+        {**vars(draft), "split": placement.split, "near_sha256": placement.near_sha256}
+        for draft, placement in zip(drafts, placements, strict=True)
+    ]
     shared = {"campaign_id": campaign_id, "import_id": import_id, "now": now}
-    return len(session.execute(_INSERT, {"rows": orjson.dumps(rows).decode(), **shared}).all())
+    added = session.execute(_INSERT, {"rows": orjson.dumps(rows).decode(), **shared}).all()
+    new_bands = {draft.text_sha256: each.new_bands for draft, each in zip(drafts, placements, strict=True)}
+    remember(session, {row.id: new_bands[row.text_sha256] for row in added})
+    return len(added)
+
+
+def find_near(session: Session, prompt: Prompt) -> Prompt | None:
+    """The prompt whose side this one took because the two are nearly the same, or None."""
+    query = select(Prompt).where(Prompt.text_sha256 == prompt.near_sha256, Prompt.id != prompt.id)
+    return session.scalars(query.order_by(Prompt.campaign_id != prompt.campaign_id, Prompt.id).limit(1)).first()
 
 
 def retag_prompt(session: Session, *, prompt: Prompt, tags: Sequence[str], by_id: int | None, now: datetime) -> None:
