@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from app.commands import comparisons, prompts, runs, snapshots, users
+from app.commands import comparisons, operation, prompts, runs, snapshots, users
 from app.commands.surroundings import opened_database
 from app.errors import DomainError, Unavailable
 from app.settings import Settings, load_settings, with_secrets
@@ -33,6 +33,7 @@ cli.add_typer(prompts.cli, name="prompts")
 cli.add_typer(comparisons.cli, name="comparisons")
 cli.add_typer(snapshots.cli)
 cli.add_typer(runs.cli)
+cli.add_typer(operation.cli)
 console = Console()
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="PALATE_HOST or 127.0.0.1")]
@@ -104,10 +105,18 @@ def model_server(context: typer.Context) -> None:
 
 
 @cli.command()
-def migrate() -> None:
+def migrate(
+    prepared: Annotated[
+        bool, typer.Option("--prepare", help="Also fill an empty installation, and print the first admin's link.")
+    ] = False,
+) -> None:
     """Bring the database to the schema of this code."""
-    with opened_database(load_settings()):
+    with opened_database(load_settings()) as settings:
         console.print("The database is at the newest revision.")
+        link = prepare(settings) if prepared else None
+    if link is not None:
+        address = str(settings.base_url or f"http://{settings.host}:{settings.port}").rstrip("/")
+        console.print("Open this link once to become the first admin:", f"{address}{link}", sep="\n  ", soft_wrap=True)
 
 
 Trouble = (DomainError, OperationalError, OSError, ValidationError)
