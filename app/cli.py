@@ -17,7 +17,7 @@ from app.commands import comparisons, operation, prompts, runs, snapshots, users
 from app.commands.surroundings import opened_database
 from app.errors import DomainError, Unavailable
 from app.settings import Settings, load_settings, with_secrets
-from app.stack.ports import refuse_taken_port
+from app.stack.ports import is_loopback, refuse_taken_port, refuse_without_address
 from app.stack.up import run_stack
 from app.starter import prepare
 
@@ -63,6 +63,7 @@ def web(
     import uvicorn
 
     settings = load_settings()
+    refuse_without_address(host or settings.host, settings.base_url)
     refuse_taken_port(host or settings.host, port or settings.port)
     with opened_database(settings) as settings:
         assert settings.database_url is not None
@@ -99,7 +100,10 @@ def model_server(context: typer.Context) -> None:
     address = settings.model_server_url.removeprefix("http://").rstrip("/")
     host, _, port = address.partition(":")
     roots = [option for root in settings.allowed_model_roots for option in ("--allowed-root", str(root))]
-    os.environ["PALATE_MODEL_SERVER_TOKEN"] = settings.model_server_token.get_secret_value()
+    token = settings.model_server_token.get_secret_value()
+    os.environ["PALATE_MODEL_SERVER_TOKEN"] = token
+    if not is_loopback(host):
+        os.environ.setdefault("PALATE_MODEL_SERVER_API_KEY", token)  # Palate's own requests carry the token
     arguments = ["-m", "trainer", "serve", "--host", host, "--port", port or "8001", *roots, *context.args]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
 

@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import psycopg
 from sqlalchemy import create_engine, text
@@ -163,7 +164,7 @@ def _unpack(backup: Path, place: Path, on_file: OnFile) -> dict[str, Any]:
     return manifest
 
 
-def _opened(path: Path, backup: Path) -> BinaryIO:
+def _opened(path: Path, backup: Path) -> BufferedReader:
     if not path.is_file():
         raise Invalid(f"{path.name} is missing in {backup}. Nothing was changed; use another backup.")
     return path.open("rb")

@@ -20,7 +20,7 @@ from app.database import make_engine
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
 from app.stack.migrations import migrate
-from app.stack.ports import free_port, refuse_taken_port
+from app.stack.ports import free_port, refuse_taken_port, refuse_without_address
 from app.stack.postgres import running_database
 from app.stack.processes import Child, ChildState
 
@@ -36,6 +36,7 @@ Prepare = Callable[[Settings], str | None]
 def run_stack(settings: Settings, *, prepare: Prepare, console: Console) -> None:
     """Start everything, keep it running, stop it on Ctrl-C or SIGTERM."""
     refuse_full_disk(settings.data_dir)
+    refuse_without_address(settings.host, settings.base_url)
     refuse_taken_port(settings.host, settings.port)
     started_at = time.monotonic()
     with only_one(settings.data_dir), running_database(settings) as database_url:
