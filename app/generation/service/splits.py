@@ -90,7 +90,11 @@ _CANDIDATES = text(
 
 def _neighbourhood(session: Session, wanted: set[int]) -> _Neighbourhood:
     neighbourhood = _Neighbourhood()
-    for row in session.execute(_CANDIDATES, {"bands": list(wanted), "most": MOST_PER_BAND}):
+    # By statistics from before an import the planner reads the whole of `prompts` for each of thousands of bands.
+    session.execute(text("SET LOCAL enable_seqscan = off"))
+    rows = session.execute(_CANDIDATES, {"bands": list(wanted), "most": MOST_PER_BAND}).all()
+    session.execute(text("SET LOCAL enable_seqscan = on"))
+    for row in rows:
         neighbourhood.add(_Known(row.text_sha256, row.split, shingles(row.messages)), row.bands)
     return neighbourhood
 
