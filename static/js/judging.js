@@ -1,8 +1,13 @@
-// The judging page beyond its forms: keys, one verdict per press, active time, signs of life, and where focus goes.
+// The judging page beyond its forms: keys, one verdict per press, active time, signs of life, where focus goes, and
+// verdicts that could not be sent, which wait in the outbox and are sent again by themselves.
+
+import { REFUSED, RECORDED, SIGNED_OUT, UNREACHED, forget, keep, outcomeOf, send, waiting } from "./outbox.js";
 
 const IDLE_AFTER_MS = 30_000;
 const RENEW_EVERY_MS = 180_000;
 const TICK_MS = 250;
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 20_000;
 const BOUNCE_MS = 150; // nobody means two presses of one key this close together
 
 const unsent = document.getElementById("judging-unsent");
@@ -11,6 +16,10 @@ const panel = () => document.getElementById("judging-panel");
 const isOurs = (element) => element instanceof HTMLFormElement && panel()?.contains(element);
 
 let underWay = null; // the form whose answer is awaited
+let posted = null; // what it sends, as the outbox holds it
+let isHeld = false; // something waits to be sent; what is on the screen has its verdict
+let retryTimer = null;
+let retryMs = FIRST_RETRY_MS;
 let shown = identity(panel());
 let activeMs = 0;
 let lastSignAt = performance.now();
@@ -28,7 +37,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   const bounced = key === lastPress.key && event.timeStamp - lastPress.at < BOUNCE_MS;
   lastPress = { key, at: event.timeStamp };
-  if (event.repeat || bounced || underWay) return;
+  if (event.repeat || bounced || underWay || isHeld) return;
   const opensSheet = button.hasAttribute("popovertarget");
   if (!opensSheet && panel().querySelector("[popover]:popover-open")) return; // reading, not judging
   button.click();
@@ -41,7 +50,7 @@ document.addEventListener("click", (event) => {
 // One request at a time. What is sent again after a failure carries the same key and is recorded once.
 document.addEventListener("submit", (event) => {
   if (!isOurs(event.target)) return;
-  if (underWay) {
+  if (underWay || isHeld) {
     event.preventDefault();
     event.stopImmediatePropagation();
     return;
@@ -52,7 +61,15 @@ document.addEventListener("submit", (event) => {
   measure();
   const measured = event.target.elements.namedItem("active_ms");
   if (measured) measured.value = String(Math.round(activeMs));
+  posted = event.target.matches(".verdicts") ? verdictIn(event.target, event.submitter) : null;
+  if (posted) keep(posted);
 }, true);
+
+function verdictIn(form, submitter) {
+  const fields = [...new FormData(form, submitter)].filter(([name]) => name !== "csrf_token");
+  const key = fields.find(([name]) => name === "key")?.[1];
+  return { id: key, user: document.body.dataset.user, url: form.action, fields, at: Date.now() };
+}
 
 function answered() {
   underWay = null;
@@ -62,17 +79,53 @@ function answered() {
 
 document.addEventListener("htmx:finally:request", answered);
 document.addEventListener("htmx:error", () => {
-  if (underWay) unsent.hidden = false; // a look for new comparisons that fails is simply repeated
+  if (underWay) failed(); // a look for new comparisons that fails is simply repeated
   answered();
 });
 
 // An answer of some proxy on the way, in place of ours, must not wipe out what is on the screen.
 document.addEventListener("htmx:before:swap", (event) => {
   const { response, hx } = event.detail.ctx;
-  if (!response || response.status < 400 || hx?.retarget) return;
+  if (!response) return;
+  const outcome = outcomeOf(response.status);
+  if (underWay && posted && [RECORDED, REFUSED].includes(outcome)) forget(posted.id);
+  if (underWay && posted && response.status === 403) location.reload(); // signed in anew elsewhere: another proof
+  if (response.status < 400 || hx?.retarget) return;
   event.preventDefault();
-  if (underWay) unsent.hidden = false;
+  if (underWay) failed();
 });
+
+function failed() {
+  unsent.hidden = false;
+  if (!posted) return;
+  isHeld = true;
+  sendAgainLater();
+}
+
+function sendAgainLater() {
+  clearTimeout(retryTimer);
+  retryTimer = setTimeout(sendWaiting, retryMs);
+  retryMs = Math.min(2 * retryMs, LAST_RETRY_MS);
+}
+
+// Send what waits, the oldest first; then look what is at the desk now.
+async function sendWaiting() {
+  clearTimeout(retryTimer);
+  const verdicts = await waiting(document.body.dataset.user);
+  isHeld = verdicts.length > 0;
+  if (!isHeld || underWay) return;
+  unsent.hidden = false;
+  for (const verdict of verdicts) {
+    const outcome = await send(verdict, headers());
+    if (outcome === UNREACHED) return sendAgainLater();
+    if (outcome === SIGNED_OUT) return location.reload(); // to the sign-in page, and back with another proof
+    await forget(verdict.id);
+  }
+  location.reload();
+}
+
+addEventListener("online", () => { if (isHeld) sendWaiting(); });
+sendWaiting();
 
 document.addEventListener("htmx:after:swap", () => {
   const current = panel();
@@ -123,11 +176,12 @@ setInterval(() => {
   if (lastTickAt - renewedAt > RENEW_EVERY_MS && lastTickAt - lastSignAt < RENEW_EVERY_MS) renew(lastTickAt);
 }, TICK_MS);
 
+const headers = () => JSON.parse(document.body.getAttribute("hx-headers:inherited"));
+
 function renew(now) {
   renewedAt = now;
   const url = panel()?.dataset.renewal;
   if (!url) return;
-  const headers = JSON.parse(document.body.getAttribute("hx-headers:inherited"));
-  fetch(url, { method: "POST", headers }).catch(() => {}); // the next one will do
+  fetch(url, { method: "POST", headers: headers() }).catch(() => {}); // the next one will do
 }
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.e2e.conftest import RunningPalate, join
 
@@ -52,20 +52,87 @@ def test_somebody_invited_judges_on_a_phone_without_javascript(
     phone.close()
 
 
-def test_a_verdict_that_could_not_be_sent_is_kept_and_sent_once(page: Page, context: BrowserContext) -> None:
+def judged_today(page: Page) -> int:
+    return int(page.locator(TALLY).inner_text())
+
+
+def test_a_verdict_that_could_not_be_sent_waits_and_is_sent_by_itself(page: Page, context: BrowserContext) -> None:
     open_desk(page)
-    before = int(page.locator(TALLY).inner_text())
+    before = judged_today(page)
     shown = page.locator("#judging-panel .completion .prose").all_inner_texts()
     context.set_offline(True)
     page.keyboard.press("1")
-    expect(page.get_by_role("alert")).to_contain_text("Not sent")
+    expect(page.get_by_role("alert")).to_contain_text("kept on this device")
     assert page.locator("#judging-panel .completion .prose").all_inner_texts() == shown, "the page is kept"
-    context.set_offline(False)
     page.wait_for_timeout(200)
-    page.keyboard.press("1")
-    expect(page.locator(TALLY)).to_have_text(str(before + 1))
+    page.keyboard.press("2")
+    page.wait_for_timeout(1500)
+    expect(page.get_by_role("alert")).to_be_visible()
+    context.set_offline(False)
+    expect(page.locator(TALLY)).to_have_text(str(before + 1), timeout=30_000)
+    expect(page.get_by_role("alert")).to_be_hidden()
     page.reload()
     expect(page.locator(TALLY)).to_have_text(str(before + 1))
+
+
+def test_a_verdict_whose_answer_was_lost_is_recorded_once(page: Page) -> None:
+    open_desk(page)
+    before = judged_today(page)
+    lost: list[int] = []
+
+    def lose_first_answer(route: Route) -> None:
+        answer = route.fetch()
+        lost.append(answer.status)
+        route.abort() if len(lost) == 1 else route.fulfill(response=answer)
+
+    page.route("**/judgment", lose_first_answer)
+    page.keyboard.press("1")
+    expect(page.locator(TALLY)).to_have_text(str(before + 1), timeout=30_000)
+    assert lost == [200, 200], "recorded, and asked again with the same key"
+    page.unroute("**/judgment")
+    page.reload()
+    expect(page.locator(TALLY)).to_have_text(str(before + 1))
+
+
+def test_a_reload_before_the_answer_loses_nothing(page: Page) -> None:
+    open_desk(page)
+    before = judged_today(page)
+    page.route("**/judgment", lambda route: None)  # never reaches the server
+    page.keyboard.press("1")
+    page.wait_for_timeout(300)
+    page.unroute("**/judgment")
+    page.reload()
+    expect(page.locator(TALLY)).to_have_text(str(before + 1), timeout=30_000)
+
+
+def sign_in(page: Page, email: str) -> None:
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password").fill("a long enough password")
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_a_verdict_waits_for_its_own_person_to_sign_in_again(
+    page: Page, browser: Browser, palate: RunningPalate
+) -> None:
+    open_desk(page)
+    links = [invitation(page, email=f"{name}@example.org") for name in ("mary", "katherine")]
+    shared = browser.new_context(base_url=palate.address)
+    at_desk = shared.new_page()
+    join(at_desk, links[0], name="Mary")
+    open_desk(at_desk)
+    shared.clear_cookies()
+    at_desk.keyboard.press("1")
+    expect(at_desk.get_by_role("button", name="Sign in")).to_be_visible()
+    join(at_desk, links[1], name="Katherine")
+    open_desk(at_desk)
+    at_desk.wait_for_timeout(1500)
+    assert judged_today(at_desk) == 0, "not sent in another's name"
+    expect(at_desk.get_by_role("alert")).to_be_hidden()
+    shared.clear_cookies()
+    at_desk.goto("/campaigns/1/judge")
+    sign_in(at_desk, "mary@example.org")
+    expect(at_desk.locator(TALLY)).to_have_text("1", timeout=30_000)
+    shared.close()
 
 
 def test_a_double_click_judges_once(page: Page) -> None:
