@@ -15,6 +15,7 @@ from app.datasets.views import router as datasets
 from app.errors import add_error_pages
 from app.generation.views import router as prompts
 from app.health import router as health
+from app.operation.views import router as operation
 from app.security import SecurityHeaders
 from app.settings import ROOT, Settings, load_settings
 from app.training.views import router as training
@@ -54,4 +55,4 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return [health, accounts, campaigns, prompts, comparisons, datasets, training]
+    return [health, accounts, campaigns, prompts, comparisons, datasets, training, operation]

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     model_server_token: SecretStr | None = None
     """Admin token of the model server. Unset: drawn once and kept in `data_dir/model-server-token`."""
 
+    metrics_token: SecretStr | None = None
+    """Whoever sends it as a bearer token may read `/metrics`. Unset: there is no such page."""
+
     model_roots: list[Path] = []
     """Further folders from which models may be loaded, beside `data_dir` and the starter model."""
 

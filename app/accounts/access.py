@@ -45,6 +45,7 @@ class Needs(StrEnum):
     MANAGES = "manages the campaign or line"
     CREATES = "may create campaigns"
     ADMIN = "admin"
+    TOKEN = "the operator's token"  # noqa: S105
 
 
 def declares(needs: Needs) -> Callable[[FunctionT], FunctionT]:

@@ -115,7 +115,7 @@ def complaint(step: Step, member: Member, answer: Response | Exception) -> str |
         if sent_to_sign_in or status in {403, 404} or (status >= 500 and status != 503):
             return f"may do this, and was answered {status} {location}"
         return None
-    if member is Member.NOBODY:
+    if member is Member.NOBODY and step.need is not Needs.TOKEN:
         return None if sent_to_sign_in else f"is not signed in, and was answered {status} {location}"
     return None if status in {403, 404} else f"may not do this, and was answered {status} {location}"
 

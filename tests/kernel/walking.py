@@ -74,6 +74,7 @@ ALLOWED: dict[Needs, set[Member]] = {
     Needs.MANAGES: MANAGING,
     Needs.CREATES: {Member.MANAGER, Member.MANAGER_ELSEWHERE, *ADMINS},
     Needs.ADMIN: ADMINS,
+    Needs.TOKEN: set(),
 }
 """The role table: who may use a route that declares a need on the campaign, or on its line."""
 
