@@ -7,6 +7,7 @@ from app.deployments.model_server import unload_versions
 from app.queue import enqueue
 from app.training.carrying_out import carry_out as carry_out_run
 from app.training.carrying_out import fail_run
+from app.training.service import scheduling
 from app.training.service.deciding import idle_version_names
 from app.wording import gettext as _
 
@@ -33,6 +34,15 @@ def carry_out(context: JobContext, *, run_id: int) -> None:
         if context.job.attempts >= MOST_ATTEMPTS:
             fail_run(place, run_id=run_id, reason=_("The worker met an error again and again: %(error)s", error=error))
         raise
+
+
+@blueprint.periodic(cron="* * * * *")
+@blueprint.task(name="start_due_runs", pass_context=True, queueing_lock="training:start_due_runs")
+def start_due_runs(context: JobContext, timestamp: int = 0) -> None:
+    """Every minute: train the lines that have gathered enough new judgments."""
+    place = workplace(context)
+    with place.session_factory.begin() as session:
+        scheduling.start_due_runs(session, now=place.clock())
 
 
 @blueprint.task(name="release_versions", pass_context=True, lock="model-server")

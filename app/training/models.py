@@ -106,3 +106,15 @@ class LineProbe(Base):
     line_id: Mapped[int] = mapped_column(ForeignKey("model_lines.id"))
     name: Mapped[str]
     probe: Mapped[dict[str, Any]] = mapped_column(comment="trainer.contract.ProbePrompt")
+
+
+class LineSchedule(Base):
+    """After how many new judgments a line trains by itself; a line without one is trained by hand alone."""
+
+    __tablename__ = "line_schedules"
+    __table_args__ = (CheckConstraint("every_judgments > 0", name="every_so_many"),)
+
+    line_id: Mapped[int] = mapped_column(ForeignKey("model_lines.id"), primary_key=True)
+    every_judgments: Mapped[int] = mapped_column(comment="new judgments in force after which a run starts")
+    set_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    set_at: Mapped[datetime]

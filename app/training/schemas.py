@@ -37,6 +37,13 @@ class DeployForm(BaseModel):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] = ""
 
 
+class ScheduleForm(BaseModel):
+    """After how many new judgments a line trains by itself; nothing, or `off`, for by hand alone."""
+
+    every: int | None = None
+    off: bool = False
+
+
 class LineForm(BaseModel):
     """A model folder on disk, to be a line."""
 

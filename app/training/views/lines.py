@@ -19,8 +19,9 @@ from app.settings import Settings
 from app.templating import render
 from app.training.access import ManagedLine, ReadableLine, visible_lines
 from app.training.looking import line_cards, line_page, serving_of
-from app.training.schemas import DeployForm, LineForm
+from app.training.schemas import DeployForm, LineForm, ScheduleForm
 from app.training.service.deciding import deploy_passed
+from app.training.service.scheduling import set_schedule
 from app.wording import gettext as _
 
 router = APIRouter()
@@ -92,7 +93,32 @@ def show(
     request: Request, line: ReadableLine, person: CurrentPerson, session: DbSession, settings: TheSettings
 ) -> Response:
     """A line: its versions, and what served when and why."""
-    return render(request, "deployments/show.html", page=line_page(session, settings, line, person=person))
+    page = line_page(session, settings, line, person=person)
+    return render(request, "deployments/show.html", page=page, form=None)
+
+
+@router.post("/models/{line_id}/schedule", name="training:schedule")
+def schedule(
+    *,
+    request: Request,
+    line: ManagedLine,
+    person: CurrentPerson,
+    session: DbSession,
+    settings: TheSettings,
+    now: Now,
+    form: Annotated[Submission[ScheduleForm], submitted(ScheduleForm)],
+) -> Response:
+    """Have the line train by itself after so many new judgments, or no more."""
+    if form.value is not None:
+        every = None if form.value.off else form.value.every
+        try:
+            set_schedule(session, line=line, every=every, by_id=person.id, now=now)
+        except Invalid as error:
+            form = form.refused(every=error.message)
+        else:
+            return _to_line(request, line.id)
+    page = line_page(session, settings, line, person=person)
+    return render(request, "deployments/show.html", status=422, page=page, form=form)
 
 
 @router.get("/models/{line_id}/serving", name="deployments:serving")
