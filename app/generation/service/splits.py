@@ -73,29 +73,30 @@ def place(session: Session, drafts: Sequence[PromptDraft]) -> list[Placement]:
     return placements
 
 
-_CANDIDATES = text(
+# Two statements, each of which can only be run one way. In one, statistics from before an import had the planner
+# look up thousands of bands again for every prompt there is.
+_IN_BANDS = text(
     """
-    WITH found AS (
-      SELECT wanted.band, remembered.prompt_id
-      FROM unnest(CAST(:bands AS bigint[])) AS wanted(band)
-      CROSS JOIN LATERAL (SELECT prompt_id FROM prompt_bands WHERE band = wanted.band ORDER BY prompt_id
-                          LIMIT :most) AS remembered
-    )
-    SELECT prompts.text_sha256, prompts.split, prompts.messages, array_agg(found.band) AS bands
-    FROM found JOIN prompts ON prompts.id = found.prompt_id
-    GROUP BY prompts.id ORDER BY prompts.id
+    SELECT remembered.prompt_id, array_agg(wanted.band) AS bands
+    FROM unnest(CAST(:bands AS bigint[])) AS wanted(band)
+    CROSS JOIN LATERAL (SELECT prompt_id FROM prompt_bands WHERE band = wanted.band ORDER BY prompt_id
+                        LIMIT :most) AS remembered
+    GROUP BY remembered.prompt_id ORDER BY remembered.prompt_id
     """
 )
+_PROMPTS = text("SELECT id, text_sha256, split, messages FROM prompts WHERE id = ANY(:ids) ORDER BY id")
 
 
 def _neighbourhood(session: Session, wanted: set[int]) -> _Neighbourhood:
     neighbourhood = _Neighbourhood()
-    # By statistics from before an import the planner reads the whole of `prompts` for each of thousands of bands.
     session.execute(text("SET LOCAL enable_seqscan = off"))
-    rows = session.execute(_CANDIDATES, {"bands": list(wanted), "most": MOST_PER_BAND}).all()
+    bands_of = {
+        row.prompt_id: row.bands for row in session.execute(_IN_BANDS, {"bands": list(wanted), "most": MOST_PER_BAND})
+    }
+    prompts = session.execute(_PROMPTS, {"ids": list(bands_of)}).all()
     session.execute(text("SET LOCAL enable_seqscan = on"))
-    for row in rows:
-        neighbourhood.add(_Known(row.text_sha256, row.split, shingles(row.messages)), row.bands)
+    for prompt in prompts:
+        neighbourhood.add(_Known(prompt.text_sha256, prompt.split, shingles(prompt.messages)), bands_of[prompt.id])
     return neighbourhood
 
 
