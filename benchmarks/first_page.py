@@ -1,0 +1,62 @@
+"""The first load of the judging page in a real browser: bytes, requests, and when a judgment is possible.
+
+    python -m benchmarks.first_page
+
+Each round is a fresh browser context, so that nothing is cached. Compressed bytes are those that came over the wire.
+"""
+
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import typer
+from playwright.sync_api import Browser, sync_playwright
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.installation import Database, filled_database, postgres, web
+
+ROUNDS = 9
+
+
+def main() -> None:
+    """Measure and print one table."""
+    with tempfile.TemporaryDirectory(prefix="palate-page-") as name, sync_playwright() as playwright:
+        folder = Path(name)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        with postgres(folder) as (server, _):
+            database = filled_database(server, name="page", comparisons=1000, annotators=1)
+            with web(database, folder=folder) as (host, port, _pid):
+                rounds = [_load(browser, database, f"http://{host}:{port}") for _ in range(ROUNDS)]
+        browser.close()
+    table = Table(title=f"First load of the judging page, {ROUNDS} fresh browsers, medians")
+    for column in ("compressed KB", "requests", "ms until a judgment is possible"):
+        table.add_column(column, justify="right")
+    size, requests, ready = (statistics.median(each) for each in zip(*rounds, strict=True))
+    table.add_row(f"{size / 1000:.1f}", f"{requests:.0f}", f"{ready:.0f}")
+    Console().print(table)
+
+
+def _load(browser: Browser, database: Database, address: str) -> tuple[int, int, float]:
+    context = browser.new_context()
+    context.add_cookies([{"name": "palate_session", "value": database.tokens[0], "url": address}])
+    page = context.new_page()
+    sizes: list[int] = []
+    page.on("requestfinished", lambda request: sizes.append(sum(request.sizes()[part] for part in _OVER_THE_WIRE)))
+    begun = time.perf_counter()
+    page.goto(f"{address}/campaigns/{database.campaign_id}/judge")
+    page.locator("#judging-panel .verdicts button").first.wait_for()
+    page.wait_for_function("window.htmx !== undefined")
+    ready = 1000 * (time.perf_counter() - begun)
+    page.wait_for_load_state("networkidle")
+    context.close()
+    return sum(sizes), len(sizes), ready
+
+
+_OVER_THE_WIRE = ("responseBodySize", "responseHeadersSize")
+
+
+if __name__ == "__main__":
+    typer.run(main)
