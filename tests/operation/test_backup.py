@@ -1,9 +1,7 @@
 """Everything in one file, and back again on an empty machine."""
 
 import hashlib
-import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,7 +12,7 @@ from app.database import driver_url, libpq_url, make_engine, make_session_factor
 from app.deployments.models import ModelVersion
 from app.errors import Conflict, Invalid, NotFound
 from app.operation.backup import back_up, restore
-from tests.conftest import NOW, database_address, on_server
+from tests.conftest import NOW
 from tests.factories.campaigns import make_campaign
 from tests.factories.comparisons import make_comparison
 from tests.factories.desks import make_desk
@@ -45,15 +43,6 @@ def filled(fresh_database: str, data_dir: Path) -> str:
         version.path = str(data_dir / "runs/1/model")
     engine.dispose()
     return fresh_database
-
-
-@pytest.fixture
-def empty_database() -> Iterator[str]:
-    """A database without a table."""
-    name = f"palate_empty_{os.getpid()}_{os.urandom(4).hex()}"
-    on_server(f'CREATE DATABASE "{name}"')
-    yield database_address(name)
-    on_server(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def contents(address: str) -> dict[str, str]:

@@ -14,7 +14,6 @@ import yaml
 
 from app.settings import ROOT
 from app.stack.ports import free_port
-from tests.conftest import database_address, on_server
 
 GIVEN = {
     "POSTGRES_PASSWORD": "not-used-here",
@@ -28,14 +27,6 @@ LONG_ENOUGH = 90.0
 def compose() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return loaded
-
-
-@pytest.fixture
-def empty_database() -> Iterator[str]:
-    name = f"palate_compose_{os.getpid()}_{os.urandom(4).hex()}"
-    on_server(f'CREATE DATABASE "{name}"')
-    yield database_address(name)
-    on_server(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 class Here:
