@@ -68,13 +68,18 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         json_deserializer=orjson.loads,
         connect_args={"prepare_threshold": _NEVER},
     )
-    event.listen(engine, "connect", _plan_once)
+    event.listen(engine, "connect", _plan_for_short_statements)
     event.listen(engine, "checkout", _refuse_if_hung_up)
     return engine
 
 
-def _plan_once(connection: psycopg.Connection[Any], _record: object) -> None:
+def _plan_for_short_statements(connection: psycopg.Connection[Any], _record: object) -> None:
+    """Prepared statements are planned once, for any parameters: their limits must be written out. Help from other
+    cores and compiling cost more than our statements take.
+    """
     connection.execute("SET plan_cache_mode = force_generic_plan")
+    connection.execute("SET max_parallel_workers_per_gather = 0")
+    connection.execute("SET jit = off")
     connection.commit()
 
 

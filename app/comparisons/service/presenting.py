@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -15,7 +16,7 @@ from app.campaigns.models import Campaign, CampaignState
 from app.comparisons.models import CampaignQueue, QueueState
 from app.comparisons.service.desk import QUESTION, Question
 from app.comparisons.service.leasing import Lease
-from app.comparisons.service.queueing import IS_LOW
+from app.comparisons.service.queueing import is_low
 from app.database import get_row
 
 MOST_LEFT = 1000
@@ -83,7 +84,9 @@ class Desk:
         return self.left < MOST_LEFT
 
 
-_DESK = f"""
+@cache
+def _desk(low_below: int) -> str:
+    return f"""
     SELECT campaigns.id, campaigns.name, campaigns.state, question.*, prompts.messages,
            (SELECT array_agg(completions.text ORDER BY places.place)
             FROM unnest(CAST(%(shown_order)s AS bigint[])) WITH ORDINALITY AS places(id, place)
@@ -96,7 +99,7 @@ _DESK = f"""
             WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND state IN ('judged', 'skipped')
               AND closed_at IS NOT NULL
             ORDER BY closed_at DESC, leased_at DESC, id LIMIT 1) AS undoable,
-           {IS_LOW} AS is_low
+           {is_low(low_below)} AS is_low
     FROM campaigns CROSS JOIN LATERAL ({QUESTION}) AS question
     LEFT JOIN comparisons ON comparisons.id = %(comparison_id)s
     LEFT JOIN prompts ON prompts.id = comparisons.prompt_id
@@ -122,7 +125,7 @@ def present_desk(
     """
     row = get_row(
         session,
-        _DESK,
+        _desk(low_below),
         {
             "id": campaign_id,
             "annotator_id": annotator_id,
@@ -130,7 +133,6 @@ def present_desk(
             "shown_order": lease.shown_order if lease else [],
             "judged_today": judged_today,
             "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
-            "target": low_below,
         },
     )
     state = CampaignState(row.state)
@@ -163,7 +165,7 @@ def _blind(lease: Lease, row: Any) -> BlindComparison:
 
 # Those at hand and those that the prompts still allow, of which the queue keeps count. The newest come first: they
 # are the ones that this person has not met, so that the count ends early where there are many.
-_LEFT = """
+_LEFT = f"""
     SELECT (SELECT count(DISTINCT comparison_id) FROM (
               SELECT slots.comparison_id FROM slots
               WHERE slots.campaign_id = %(campaign_id)s AND slots.assignment_id IS NULL AND slots.judgment_id IS NULL
@@ -173,16 +175,16 @@ _LEFT = """
                 AND EXISTS (SELECT FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
                             WHERE comparisons.id = slots.comparison_id AND prompts.state <> 'retired')
               ORDER BY slots.priority, slots.comparison_id DESC, slots.number DESC
-              LIMIT %(most)s) AS free)
+              LIMIT {2 * MOST_LEFT}) AS free)
          + (SELECT count(*) FROM assignments
             WHERE campaign_id = %(campaign_id)s AND annotator_id = %(annotator_id)s AND state = 'open')
          + coalesce((SELECT to_make FROM campaign_queues WHERE campaign_id = %(campaign_id)s), 0)
-"""
+"""  # noqa: S608
 
 
 def count_left(session: Session, *, campaign_id: int, annotator_id: int) -> int:
     """How many comparisons there are still for a person, the one on their screen and those to be made included."""
-    given = {"campaign_id": campaign_id, "annotator_id": annotator_id, "most": 2 * MOST_LEFT}
+    given = {"campaign_id": campaign_id, "annotator_id": annotator_id}
     return int(get_row(session, _LEFT, given)[0])
 
 

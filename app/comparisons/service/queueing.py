@@ -60,7 +60,9 @@ def request_fill(session: Session, *, campaign_id: int, at: datetime | None = No
 # Comparisons that nobody has begun. Counting slots instead would take those that some have judged and others have
 # not for a full queue, and whoever is ahead of the others would find nothing. The newest come first: they are the
 # ones not begun, so that the count ends early.
-_AHEAD = """
+# The limit is written out: a plan made for any limit whatever reads the whole queue.
+def _ahead(most: int) -> str:
+    return f"""
     SELECT count(*) FROM (
       SELECT FROM slots
       WHERE slots.campaign_id = %(id)s AND slots.number = 1
@@ -70,15 +72,17 @@ _AHEAD = """
         AND EXISTS (SELECT FROM comparisons JOIN prompts ON prompts.id = comparisons.prompt_id
                     WHERE comparisons.id = slots.comparison_id AND prompts.state <> 'retired')
       ORDER BY slots.priority, slots.comparison_id DESC, slots.number DESC
-      LIMIT %(target)s) AS ahead
-"""
+      LIMIT {int(most)}) AS ahead
+    """  # noqa: S608
 
-IS_LOW = f"""
+
+def is_low(below: int) -> str:
+    """SQL for whether fewer than `below` comparisons are ahead in the campaign `id`, and more can be made."""
+    return f"""
     CASE WHEN coalesce((SELECT state = 'run_out' FROM campaign_queues WHERE campaign_id = %(id)s), false) THEN false
          WHEN (SELECT alias IS NULL AND pinned_version_id IS NULL FROM campaigns WHERE id = %(id)s) THEN false
-         ELSE ({_AHEAD}) < %(target)s END
-"""  # noqa: S608
-"""Whether fewer than `target` comparisons are ahead in the campaign, and more can be made."""
+         ELSE ({_ahead(below)}) < {int(below)} END
+    """  # noqa: S608
 
 
 def fill_queue(place: Workplace, *, campaign_id: int) -> None:
@@ -130,7 +134,7 @@ def next_draft(session: Session, *, campaign_id: int, target: int, now: datetime
     if row is None:
         _note(session, campaign_id=campaign_id, state=QueueState.RUN_OUT, now=now)
         return None
-    enough = get_row(session, _AHEAD, {"id": campaign_id, "target": target})[0] >= target
+    enough = get_row(session, _ahead(target), {"id": campaign_id})[0] >= target
     state = QueueState.READY if enough else QueueState.MAKING
     _note(session, campaign_id=campaign_id, state=state, to_make=row.to_make, now=now)
     if enough:
