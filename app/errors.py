@@ -131,9 +131,7 @@ def _answer_unstorable_value(request: Request, error: Exception) -> Response:
 def _answer_fault(request: Request, error: Exception) -> Response:
     """A mistake of ours. The error itself goes to the log, by the server that raises it again, and to nobody else."""
     message = _("This is Palate's fault, not yours, and nothing was saved. Try again; if it stays, tell an admin when.")
-    response = _answer(request, status=500, title=_("Something broke"), message=message)
-    response.headers["Cache-Control"] = "no-store"  # answered outside the middleware that sees to this elsewhere
-    return response
+    return _answer(request, status=500, title=_("Something broke"), message=message)
 
 
 def _answer(request: Request, *, status: int, title: str, message: str) -> Response:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
 
 from app.accounts.access import VISITOR_COOKIE, identify, verify_csrf
 from app.accounts.views import router as accounts
@@ -21,9 +22,20 @@ from app.settings import ROOT, Settings, load_settings
 from app.training.views import router as training
 
 
+class Web(FastAPI):
+    """FastAPI whose every answer is dressed, those included that it gives outside of all other middleware: the page
+    of a fault, and the refusal of a body that is too large.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The stack, with the headers around all of it."""
+        stack = super().build_middleware_stack()
+        return SecurityHeaders(stack, settings=self.state.settings, visitor_cookie=VISITOR_COOKIE)
+
+
 def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Clock = utc_now) -> FastAPI:
     """The app, handed all it needs; nothing in it reads the environment."""
-    app = FastAPI(
+    app = Web(
         title="Palate",
         docs_url=None,
         redoc_url=None,
@@ -39,7 +51,6 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     add_error_pages(app)
     app.mount("/static", StaticFiles(directory=ROOT / "static"), name="static")
     app.add_middleware(GZipMiddleware, minimum_size=800, compresslevel=5)
-    app.add_middleware(SecurityHeaders, settings=settings, visitor_cookie=VISITOR_COOKIE)
     for router in routers():
         app.include_router(router)
     return app

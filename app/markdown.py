@@ -1,12 +1,16 @@
 """Markdown from people and models, rendered on the server and made harmless.
 
 Prompts and completions are hostile input: raw HTML is shown as text, links lose their teeth, images may
-only come from this origin (the Content-Security-Policy says the same).
+only come from this origin (the Content-Security-Policy says the same). What would take long to render, or grow into
+a page that no browser bears, is shown as it was written.
 """
+
+import re
+from typing import TypeVar, cast
 
 import comrak
 import nh3
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _EXTENSIONS = comrak.ExtensionOptions()
 _EXTENSIONS.table = True
@@ -17,23 +21,65 @@ _RENDERING.escape = True  # raw HTML is shown as the text that it is
 _RENDERING.hardbreaks = True
 
 ALLOWED_TAGS = {
-    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
+    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li", "ol", "p",
     "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 
+TextT = TypeVar("TextT", bound=str)
+
+LONGEST_RENDERED = 100_000
+"""Characters; a longer text is shown as it was written."""
+
+MOST_CELLS = 50_000
+"""Table cells that a text may make: a short row is filled up to its header's width, so that a few thousand
+characters could make millions.
+"""
+
+_DEEP_QUOTES = re.compile(r"(?:>[ \t]*){100}")
+"""Each level of quoting costs as much as all levels above it."""
+
 
 def render_markdown(text: str) -> Markup:
-    """Safe HTML for a text. Bidirectional control characters are dropped: they can disguise what is shown."""
-    shown = text.translate(_BIDI_CONTROLS)
-    html = comrak.render_markdown(shown, extension_options=_EXTENSIONS, render_options=_RENDERING)
-    clean = nh3.clean(
+    """Safe HTML for a text, with characters that reverse the reading order made visible."""
+    html = "" if _is_bomb(text) else _clean(_rendered(text))
+    if text.strip() and not html.strip():  # too much, or nothing but definitions of links, which Markdown hides
+        html = f'<p class="verbatim">{escape(text)}</p>\n'
+    return Markup(disarmed(html))  # noqa: S704  (last, for an entity such as &#x202E; is a character by now)
+
+
+def _rendered(text: str) -> str:
+    return comrak.render_markdown(text, extension_options=_EXTENSIONS, render_options=_RENDERING)
+
+
+def _clean(html: str) -> str:
+    """The HTML without anything that acts or loads. An image leaves its description: who judges must see that one
+    was meant.
+    """
+    return nh3.clean(
         html,
         tags=ALLOWED_TAGS,
-        attributes={"a": {"href", "title"}, "ol": {"start"}, "code": {"class"}},
+        attributes={"a": {"href", "title"}, "ol": {"start"}, "img": {"alt"}},
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
     )
-    return Markup(clean)  # noqa: S704
 
 
-_BIDI_CONTROLS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C])
+def disarmed(text: TextT) -> TextT:
+    """The text with characters that reorder what stands beside them written out, as in `[U+202E]`: they can disguise
+    what is shown. Marks that Arabic and Hebrew texts need (U+200E, U+200F, U+061C) reorder nothing and stay.
+    """
+    if text.isascii() or not any(character in text for character in _REORDERING):
+        return text
+    return cast(TextT, text.translate(_WRITTEN_OUT))
+
+
+_REORDERING = {chr(code): f"[U+{code:04X}]" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_WRITTEN_OUT = {ord(character): written for character, written in _REORDERING.items()}
+
+
+def _is_bomb(text: str) -> bool:
+    """Whether a text would take long to render, or make far more HTML than it has characters."""
+    if len(text) > LONGEST_RENDERED or _DEEP_QUOTES.search(text):
+        return True
+    lines = text.replace("\r", "\n").split("\n")
+    return "|" in text and max(line.count("|") for line in lines) * len(lines) > MOST_CELLS

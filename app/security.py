@@ -37,6 +37,7 @@ class SecurityHeaders:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Referrer-Policy", "same-origin")
                 headers["Cross-Origin-Opener-Policy"] = "same-origin"
+                headers["Cross-Origin-Resource-Policy"] = "same-origin"
                 if is_static:
                     versioned = b"v=" in scope.get("query_string", b"")
                     headers["Cache-Control"] = "public, max-age=31536000, immutable" if versioned else "no-cache"

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
-from app.markdown import render_markdown
+from app.markdown import disarmed, render_markdown
 from app.settings import ROOT
 from app.wording import gettext, ngettext, translations
 
@@ -38,6 +38,7 @@ def environment() -> Environment:
     jinja = Environment(
         loader=FileSystemLoader(ROOT / "templates"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -56,6 +57,11 @@ def environment() -> Environment:
     jinja.filters["percent"] = percent
     jinja.filters["moment"] = moment
     return jinja
+
+
+def _shown(value: Any) -> Any:
+    """What a template shows, made unable to reorder what stands beside it: names and excerpts are hostile too."""
+    return disarmed(value) if isinstance(value, str) else value
 
 
 @pass_context

@@ -48,8 +48,8 @@ def test_markdown_is_rendered() -> None:
 )
 def test_hostile_markdown_comes_out_inert(hostile: str) -> None:
     for tag, attributes in live_tags(render_markdown(hostile)):
-        assert tag in {"p", "a"}
-        assert set(attributes) <= {"href", "title", "rel"}
+        assert tag in {"p", "a", "img"}
+        assert set(attributes) <= {"href", "title", "rel", "alt"}
         assert urlsplit(attributes.get("href", "")).scheme in {"", "https"}
 
 
@@ -57,5 +57,19 @@ def test_a_link_opens_without_telling_where_from() -> None:
     assert 'rel="noopener noreferrer nofollow"' in render_markdown("[site](https://example.org)")
 
 
-def test_characters_that_reverse_the_reading_order_are_dropped() -> None:
-    assert render_markdown("safe\u202etxt.exe") == "<p>safetxt.exe</p>\n"
+@pytest.mark.parametrize("reversing", ["\u202e", "&#x202e;", "&#8238;"])
+def test_characters_that_reverse_the_reading_order_are_written_out(reversing: str) -> None:
+    assert render_markdown(f"safe{reversing}txt.exe") == "<p>safe[U+202E]txt.exe</p>\n"
+
+
+def test_a_text_in_arabic_keeps_its_marks() -> None:
+    assert render_markdown("مرحبا\u200f!") == "<p>مرحبا\u200f!</p>\n"
+
+
+def test_an_image_leaves_its_description() -> None:
+    assert render_markdown("![a cat](https://tracker.example/p.png)") == '<p><img alt="a cat"></p>\n'
+
+
+def test_nothing_that_was_written_vanishes() -> None:
+    assert render_markdown("[hidden]: https://example.org") == '<p class="verbatim">[hidden]: https://example.org</p>\n'
+    assert render_markdown(" \n").strip() == ""
