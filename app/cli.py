@@ -74,6 +74,7 @@ def web(
             host=host or settings.host,
             port=port or settings.port,
             workers=workers,
+            log_config=None,  # each process sees to its own, in from_environment
             access_log=False,
             proxy_headers=True,
             timeout_graceful_shutdown=5,
@@ -101,6 +102,7 @@ def model_server(context: typer.Context) -> None:
     host, _, port = address.partition(":")
     roots = [option for root in settings.allowed_model_roots for option in ("--allowed-root", str(root))]
     token = settings.model_server_token.get_secret_value()
+    os.environ.update(settings.log_environment)
     os.environ["PALATE_MODEL_SERVER_TOKEN"] = token
     if not is_loopback(host):
         os.environ.setdefault("PALATE_MODEL_SERVER_API_KEY", token)  # Palate's own requests carry the token

@@ -67,6 +67,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={"prepare_threshold": _NEVER},
+        hide_parameters=True,  # errors go to the log, and what people wrote does not
     )
     event.listen(engine, "connect", _plan_for_short_statements)
     event.listen(engine, "checkout", _refuse_if_hung_up)

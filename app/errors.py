@@ -17,6 +17,9 @@ from app.templating import is_htmx, render
 from app.wording import gettext as _
 from app.wording import mark as N_
 
+FAULT = 500
+"""From this status on the other side did nothing wrong, and an admin may want to find the request in the logs."""
+
 
 class DomainError(Exception):
     """Something the domain refuses. `message` is shown to people as it is."""
@@ -130,11 +133,14 @@ def _answer_unstorable_value(request: Request, error: Exception) -> Response:
 
 def _answer_fault(request: Request, error: Exception) -> Response:
     """A mistake of ours. The error itself goes to the log, by the server that raises it again, and to nobody else."""
-    message = _("This is Palate's fault, not yours, and nothing was saved. Try again; if it stays, tell an admin when.")
+    message = _("This is Palate's fault, not yours, and nothing was saved. Try again; if it stays, tell an admin.")
     return _answer(request, status=500, title=_("Something broke"), message=message)
 
 
 def _answer(request: Request, *, status: int, title: str, message: str) -> Response:
+    if status >= FAULT:
+        number = request.state.request_id
+        message = _("%(message)s The number of this request, for the admin: %(number)s", message=message, number=number)
     if wants_json(request):
         return JSONResponse({"error": {"status": status, "title": title, "message": message}}, status_code=status)
     if is_htmx(request):

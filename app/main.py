@@ -20,17 +20,19 @@ from app.operation.views import router as operation
 from app.security import SecurityHeaders
 from app.settings import ROOT, Settings, load_settings
 from app.training.views import router as training
+from trainer.contract.logs import configure_logs
+from trainer.contract.requests import RequestLog
 
 
 class Web(FastAPI):
-    """FastAPI whose every answer is dressed, those included that it gives outside of all other middleware: the page
-    of a fault, and the refusal of a body that is too large.
+    """FastAPI whose every answer is dressed and logged, those included that it gives outside of all other middleware:
+    the page of a fault, and the refusal of a body that is too large.
     """
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The stack, with the headers around all of it."""
+        """The stack, with the headers and the log around all of it."""
         stack = super().build_middleware_stack()
-        return SecurityHeaders(stack, settings=self.state.settings, visitor_cookie=VISITOR_COOKIE)
+        return RequestLog(SecurityHeaders(stack, settings=self.state.settings, visitor_cookie=VISITOR_COOKIE))
 
 
 def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Clock = utc_now) -> FastAPI:
@@ -59,6 +61,7 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
 def from_environment() -> FastAPI:
     """The app as a server starts it, from the environment; needs DATABASE_URL."""
     settings = load_settings()
+    configure_logs("web", environment=settings.log_environment)
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set; `palate web` sets it, or starts the embedded PostgreSQL")
     return create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))

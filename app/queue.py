@@ -1,7 +1,7 @@
 """Putting background work in line, in the same transaction as the row that it is for.
 
 The jobs themselves live in each domain's `jobs.py` and run in the worker. Delivered at least once:
-every job can be run twice without harm.
+every job can be run twice without harm. A job carries the id of the request that caused it, for the logs.
 """
 
 from datetime import datetime
@@ -11,6 +11,11 @@ import procrastinate
 from procrastinate import SyncPsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 from sqlalchemy.orm import Session
+
+from trainer.contract.logs import request_id
+
+REQUEST_ARGUMENT = "request_id"
+"""Among a job's stored arguments; the worker takes it out before it runs the task."""
 
 deferrer = procrastinate.App(connector=SyncPsycopgConnector())
 """Only describes jobs; the session's own connection carries them to the database."""
@@ -46,4 +51,6 @@ def enqueue(
 def _defer(session: Session, task: str, arguments: dict[str, Any], **options: Any) -> None:
     # The connection is asked for here, inside the savepoint: the session begins one only then.
     connection = session.connection().connection.driver_connection
+    if (caused_by := request_id.get()) is not None:
+        arguments = {**arguments, REQUEST_ARGUMENT: caused_by}
     deferrer.configure_task(name=task, connection=connection, allow_unknown=True, **options).defer(**arguments)

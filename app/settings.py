@@ -3,10 +3,12 @@
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trainer.contract.logs import FORMAT_VARIABLE, LEVEL_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: templates, static files, migrations and the starter model lie beside the code."""
@@ -45,6 +47,12 @@ class Settings(BaseSettings):
 
     metrics_token: SecretStr | None = None
     """Whoever sends it as a bearer token may read `/metrics`. Unset: there is no such page."""
+
+    log_format: Literal["text", "json"] = "text"
+    """Form of the logs: lines for people, or one JSON object per line for whoever collects them."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What is logged: this and whatever is graver. INFO holds a line per request."""
 
     model_roots: list[Path] = []
     """Further folders from which models may be loaded, beside `data_dir` and the starter model."""
@@ -88,6 +96,11 @@ class Settings(BaseSettings):
     def allowed_model_roots(self) -> list[Path]:
         """Folders from which the model server may load."""
         return [self.data_dir, self.starter_dir / "model", *self.model_roots]
+
+    @property
+    def log_environment(self) -> dict[str, str]:
+        """What tells any of Palate's processes how to log."""
+        return {FORMAT_VARIABLE: self.log_format, LEVEL_VARIABLE: self.log_level}
 
     def required_secret(self) -> bytes:
         """The installation's secret key; raises RuntimeError where `with_secrets` was not used."""

@@ -8,10 +8,14 @@ import logging
 import os
 import signal
 import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from procrastinate import App, Blueprint, PsycopgConnector
+from procrastinate import App, Blueprint, JobContext, PsycopgConnector
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status
+from procrastinate.worker import Worker
 
 from app.background import Workplace
 from app.clock import utc_now
@@ -20,8 +24,10 @@ from app.database import libpq_url, make_engine, make_session_factory
 from app.datasets.jobs import blueprint as dataset_jobs
 from app.deployments.jobs import blueprint as deployment_jobs
 from app.generation.jobs import blueprint as generation_jobs
+from app.queue import REQUEST_ARGUMENT
 from app.settings import Settings
 from app.training.jobs import blueprint as training_jobs
+from trainer.contract.logs import configure_logs, request_id
 
 logger = logging.getLogger("palate.worker")
 
@@ -41,6 +47,8 @@ JOBS: dict[str, Blueprint] = {
     "training": training_jobs,
 }
 
+ROUTINE = {"comparisons:tend", "deployments:reconcile"}
+
 
 def make_worker_app(database_url: str) -> App:
     """The queue with all jobs on it."""
@@ -53,6 +61,7 @@ def make_worker_app(database_url: str) -> App:
 def run_worker(settings: Settings, *, concurrency: int) -> None:
     """Work until told to stop. Ends the process: a job's thread that does not listen is not waited for."""
     assert settings.database_url is not None
+    configure_logs("worker", environment=settings.log_environment)
     engine = make_engine(settings.database_url, pool_size=concurrency)
     place = Workplace(settings=settings, session_factory=make_session_factory(engine), clock=utc_now)
     asyncio.run(_work(make_worker_app(settings.database_url), place, concurrency=concurrency))
@@ -72,6 +81,7 @@ async def _work(app: App, place: Workplace, *, concurrency: int) -> None:
                 update_heartbeat_interval=HEARTBEAT_SECONDS,
                 stalled_worker_timeout=SILENCE_SECONDS,
                 additional_context={"workplace": place},
+                worker_middleware=[log_job],
                 install_signal_handlers=False,
             )
         )
@@ -83,6 +93,31 @@ async def _work(app: App, place: Workplace, *, concurrency: int) -> None:
                 raise
         finally:
             rescuer.cancel()
+
+
+async def log_job(call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Worker) -> Any:
+    """Run a job under the id of the request that caused it, and log how it went.
+
+    The queue itself logs the error of a job that failed, after this, and in the same context.
+    """
+    job = context.job
+    caused_by = job.task_kwargs.pop(REQUEST_ARGUMENT, None)
+    request_id.set(None if caused_by is None else str(caused_by))
+    begun, ended = time.perf_counter(), "failed"
+    try:
+        result = await call_next()
+        ended = "done"
+        return result
+    finally:
+        fields = {"task": job.task_name, "job_id": job.id, "attempt": job.attempts + 1, "ended": ended}
+        milliseconds = round(1000 * (time.perf_counter() - begun), 1)
+        level = logging.DEBUG if is_routine(job.task_name, ended) else logging.INFO
+        logger.log(level, "job", extra={"fields": {**fields, "ms": milliseconds}})
+
+
+def is_routine(task: str, ended: str) -> bool:
+    """Whether a job runs every minute and went well: its line is for debugging."""
+    return task in ROUTINE and ended == "done"
 
 
 def _stop_on_signal(place: Workplace, work: asyncio.Task[None]) -> None:

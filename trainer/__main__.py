@@ -46,7 +46,10 @@ def carry_out_run(folder: Path) -> int:
     """Import what training needs, which takes seconds, and carry out the run."""
     from transformers.utils import logging
 
+    from trainer.contract.logs import configure_logs
     from trainer.run import run
+
+    configure_logs("trainer", stream=sys.stdout)
 
     logging.disable_progress_bar()
     return int(run(folder, must_leave=leave_on_signal()))

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import platform
 import shutil
-import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,6 +47,8 @@ ROOM_FILE = "room"
 LEAST_FREE_BYTES = 2**20
 BYTES_PER_WEIGHT_BYTE = 3 * (KEPT + 1) + 1
 """Checkpoints hold weights and two moments of each; one more is written before the oldest goes. And the model."""
+log = logging.getLogger(__name__)
+
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "pyarrow")
 
 
@@ -141,7 +142,7 @@ def _run_to_a_report(folder: Path, must_leave: Callable[[], bool]) -> ExitCode:
     except TrainerError as error:
         state, message = Outcome.FAILED, str(error)
     except Exception as error:
-        traceback.print_exc()
+        log.exception("The run broke off")
         state, message = Outcome.FAILED, told(error, folder)
     say(message or "The run has succeeded.")
     (folder / CHECKPOINTS_FOLDER / ROOM_FILE).unlink(missing_ok=True)
@@ -363,5 +364,4 @@ def _report(folder: Path, recorder: Recorder | None, findings: Findings, state: 
 
 def say(message: str) -> None:
     """Tell whoever started the trainer; its standard output is the run's log."""
-    sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S} {message}\n")
-    sys.stdout.flush()
+    log.info(message)

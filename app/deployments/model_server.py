@@ -14,6 +14,7 @@ from app.deployments.service import previous_version
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
 from app.wording import gettext as _
+from trainer.contract.requests import caused_by
 from trainer.contract.server import LoadVersion, PointAlias, ServerState
 
 LOAD_SECONDS = 600.0
@@ -91,7 +92,7 @@ def _said(response: httpx.Response) -> str:
 def connected(settings: Settings) -> Iterator[ModelServer]:
     """The model server that the settings name."""
     assert settings.model_server_token is not None
-    headers = {"Authorization": f"Bearer {settings.model_server_token.get_secret_value()}"}
+    headers = {"Authorization": f"Bearer {settings.model_server_token.get_secret_value()}", **caused_by()}
     # A proxy set for the machine must not see the token; redirects are not followed.
     with httpx.Client(base_url=settings.model_server_url, headers=headers, trust_env=False) as client:
         yield ModelServer(client)

@@ -9,6 +9,7 @@ from app.deployments.model_server import ModelServerDown
 from app.errors import Conflict, NotFound
 from app.settings import Settings
 from app.wording import gettext as _
+from trainer.contract.requests import caused_by
 
 WRITING_SECONDS = 600.0
 """How long one request may take: a large model on a slow machine writes for minutes."""
@@ -61,7 +62,7 @@ def draw_completions(
         "max_tokens": sampling.max_tokens,
     }
     assert settings.model_server_token is not None
-    headers = {"Authorization": f"Bearer {settings.model_server_token.get_secret_value()}"}
+    headers = {"Authorization": f"Bearer {settings.model_server_token.get_secret_value()}", **caused_by()}
     try:
         # A proxy set for the machine must not see the token.
         with httpx.Client(base_url=settings.model_server_url, headers=headers, trust_env=False) as client:

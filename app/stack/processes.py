@@ -6,6 +6,7 @@ process behind that would hold a port.
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 CALM_SECONDS = 60.0
 """A child that lived this long starts over with the shortest wait."""
+LARGEST_LOG_BYTES = 20_000_000
 STOP_SECONDS = 8.0
 """How long a child may take to stop before it is killed."""
 
@@ -80,6 +82,12 @@ class Child:
             self._note_crash(exit_code, now)
         elif self.state is ChildState.STARTING and self._answers():
             self.state = ChildState.READY
+
+    def keep_log_small(self) -> None:
+        """Put a log that has grown large aside, over the one put aside before; the process goes on writing to it."""
+        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
+            shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
+            os.truncate(self.log, 0)
 
     def _note_crash(self, exit_code: int, now: float) -> None:
         if now - self.started_at > CALM_SECONDS:

@@ -87,6 +87,7 @@ class Stack:
         while not self.stop_requested():
             for child in self.children:
                 child.watch()
+                child.keep_log_small()
                 if child.state is not shown.get(child.name):
                     shown[child.name] = child.state
                     self._say(child)

@@ -6,6 +6,7 @@ is told to stop sends it away first, and whoever carries the run on starts it ag
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -166,7 +167,7 @@ def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float)
         if place.stopping.is_set():
             _leave(place, run_id=run_id, folder=folder, trainer=trainer, metrics=metrics)
         if not alive:
-            _start_again(trainer, folder, metrics)
+            _start_again(trainer, folder, metrics, log_environment=place.settings.log_environment)
         elif cancelled and give_up_at is None:
             order_cancellation(folder)
             give_up_at = time.monotonic() + CANCEL_PATIENCE_SECONDS
@@ -175,7 +176,9 @@ def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float)
         place.stopping.wait(poll_seconds)
 
 
-def _start_again(trainer: TrainerProcess, folder: Path, metrics: Metrics) -> None:
+def _start_again(
+    trainer: TrainerProcess, folder: Path, metrics: Metrics, *, log_environment: Mapping[str, str]
+) -> None:
     """Start the trainer; it goes on from its last checkpoint. Raises Conflict where that has been in vain."""
     done = max((row.fraction for row in metrics.rows.values()), default=0.0)
     starts = read_starts(folder).another(done)
@@ -193,7 +196,7 @@ def _start_again(trainer: TrainerProcess, folder: Path, metrics: Metrics) -> Non
             )
         )
     write_starts(folder, starts)
-    trainer.start()
+    trainer.start(log_environment)
 
 
 def _leave(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerProcess, metrics: Metrics) -> NoReturn:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from app.errors import Conflict
 from app.wording import gettext as _
 from trainer.contract.files import read_json, write_json, write_whole
+from trainer.contract.logs import readable
 from trainer.contract.run import (
     CONTROL_FILE,
     METRICS_FILE,
@@ -73,7 +74,8 @@ def end_of_log(path: Path, *, characters: int = LOG_CHARACTERS) -> str:
         size = file.seek(0, 2)
         file.seek(max(0, size - 4 * characters))
         text = file.read().decode(errors="replace").replace("\x00", "�")[-characters:]
-    return text if size <= characters else text.partition("\n")[2] or text
+    text = text if size <= characters else text.partition("\n")[2] or text
+    return "\n".join(readable(line) for line in text.split("\n"))
 
 
 @dataclass

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from app.settings import ROOT
+from trainer.contract.logs import REQUEST_VARIABLE, request_id
 from trainer.contract.run import LOCK_FILE, LOG_FILE
 
 SECRETS = ("PALATE_", "DATABASE_URL", "PG")
@@ -31,9 +33,12 @@ class TrainerProcess:
             return True
         return is_locked(self._folder / LOCK_FILE)
 
-    def start(self) -> None:
+    def start(self, log_environment: Mapping[str, str] | None = None) -> None:
         """Start `python -m trainer run <folder>` in a session of its own, its output at the end of the log."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
+        environment |= log_environment or {}
+        if (caused_by := request_id.get()) is not None:
+            environment[REQUEST_VARIABLE] = caused_by
         with (self._folder / LOG_FILE).open("ab") as log:
             self._started = subprocess.Popen(
                 [sys.executable, "-m", "trainer", "run", str(self._folder)],

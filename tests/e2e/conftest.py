@@ -38,12 +38,13 @@ class RunningPalate:
         )  # fmt: skip
 
 
-def start_palate(data_dir: Path, *, port: int | None = None) -> RunningPalate:
-    """`palate up` on a data folder; waits until it prints the address."""
+def start_palate(data_dir: Path, *, port: int | None = None, **more: str) -> RunningPalate:
+    """`palate up` on a data folder, `more` in its environment; waits until it prints the address."""
     port = port or free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PALATE_")},
         "PALATE_DATA_DIR": str(data_dir), "PALATE_PORT": str(port), "COLUMNS": "200", "PYTHONUNBUFFERED": "1",
+        **more,
     }  # fmt: skip
     environment.pop("DATABASE_URL", None)
     output = data_dir.parent / f"{data_dir.name}-up.log"

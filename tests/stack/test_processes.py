@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Conflict
+from app.stack import processes
 from app.stack.ports import free_port, refuse_taken_port
 from app.stack.processes import Child, ChildState
 
@@ -100,3 +101,19 @@ def test_a_taken_port_is_refused_in_words_that_say_what_to_do() -> None:
 
 def test_a_free_port_is_not_refused() -> None:
     refuse_taken_port("127.0.0.1", free_port())
+
+
+def test_a_log_that_grew_large_is_put_aside_while_its_process_goes_on_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LARGEST_LOG_BYTES", 1_000)
+    talker = child(tmp_path, "import time\nwhile True: print('x' * 50, flush=True); time.sleep(0.002)")
+    aside = tmp_path / "probe.log.1"
+
+    def is_put_aside() -> bool:
+        talker.keep_log_small()
+        return aside.exists() and talker.log.stat().st_size > 0
+
+    watch_until(talker, is_put_aside)
+    talker.stop()
+    assert talker.log.read_text().startswith("x" * 50), "no hole where the old lines were"

@@ -3,5 +3,6 @@
 Three meeting places: the snapshot folder (`snapshot`: written by the app, read by the trainer and by researchers'
 own tools), the run folder (`run`, `report`: `request.json` and `control.json` by the app, the rest by the trainer),
 and the model server's admin API (`server`). `files` reads, writes and hashes what lies in the folders, `base` has
-what all of it is made of. `docs/formats.md` describes the same for readers without the code.
+what all of it is made of. `logs` and `requests` make one story of the logs of all processes: the form of a line, and
+the id that a request keeps wherever it leads. `docs/formats.md` describes the same for readers without the code.
 """

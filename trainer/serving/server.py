@@ -16,11 +16,15 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from transformers.utils.logging import disable_progress_bar
 
+from trainer.contract.logs import configure_logs, is_json
+from trainer.contract.requests import RequestLog
 from trainer.serving import admin, completions
 from trainer.serving.completions import ClientLeft
 from trainer.serving.errors import OverloadedError, ServingError, UnauthorizedError, error_body
 from trainer.serving.model_server import ModelServer, start_model_server
 from trainer.serving.settings import ADMIN_TOKEN_VARIABLE, ServerSettings, SettingsError, parse_settings
+
+log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 SECONDS_TO_FINISH = 30
@@ -29,7 +33,7 @@ SECONDS_TO_FINISH = 30
 
 def serve(argv: Sequence[str] | None = None) -> int:
     """Start a model server as `argv` says and run it until SIGINT or SIGTERM; the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    configure_logs("model server")
     disable_progress_bar()
     try:
         settings = parse_settings(argv, os.environ)
@@ -67,7 +71,11 @@ def _listen(settings: ServerSettings) -> socket.socket:
 
 def _announce(settings: ServerSettings, port: int) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"Model server on http://{host}:{port}", flush=True)
+    said = f"Model server on http://{host}:{port}"
+    if is_json():
+        log.info(said)
+    else:
+        print(said, flush=True)
     if settings.admin_token_was_drawn:
         print(f"Admin token (set {ADMIN_TOKEN_VARIABLE} to choose your own): {settings.admin_token}", flush=True)
 
@@ -78,6 +86,7 @@ def create_app(server: ModelServer) -> FastAPI:
         title="Palate model server", openapi_url=None, docs_url=None, redoc_url=None, max_body_size=MAX_BODY_BYTES
     )
     app.state.server = server
+    app.add_middleware(RequestLog)
     for router in (completions.router, admin.router, admin.health):
         app.include_router(router)
     app.add_exception_handler(ServingError, _answer_serving_error)
