@@ -1,8 +1,9 @@
 """A copy of everything in one file, and an installation from one.
 
 The database is dumped first, in one consistent view; files come after it, and those that a row speaks of never
-change once it does, so that every file which the dump knows is in the copy. What can be made anew stays out:
-checkpoints, caches, logs. Models that lie outside the data folder stay where they are; their paths are named.
+change once it does, so that every file which the dump knows is in the copy. Files that grow or go meanwhile, as those
+of a run under way do, are copied as they are when their turn comes. What can be made anew stays out: checkpoints,
+caches, logs. Models that lie outside the data folder stay where they are; their paths are named.
 """
 
 import hashlib
@@ -71,20 +72,50 @@ def _write(draft: Path, *, dump: Path, data_dir: Path, database_url: str, now: d
             *((FILES + str(path.relative_to(data_dir)), path) for path in _kept(data_dir)),
         ]:
             on_file(name)
-            with path.open("rb") as file:
-                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            archive.add(path, arcname=name, recursive=False)
-            size += path.stat().st_size
+            try:
+                with path.open("rb") as file:
+                    info = archive.gettarinfo(arcname=name, fileobj=file)
+                    hashes[name] = _add(archive, info, file)
+                    size += info.size
+            except FileNotFoundError:  # a draft that has its name by now, or an upload that has been read
+                continue
         elsewhere = _models_elsewhere(database_url, data_dir)
         manifest = {
             "format": FORMAT,
             "made_at": now.isoformat(),
             "data_dir": str(data_dir),
+            "code_dir": str(ROOT),
             "models_elsewhere": elsewhere,
             "sha256": hashes,
         }
         _add_bytes(archive, MANIFEST, json.dumps(manifest, indent=1).encode())
     return Copied(files=len(hashes), bytes=size, elsewhere=elsewhere)
+
+
+class _Hashed:
+    """A file of which no more is read than it held when it was looked at, hashed on the way. Raises Conflict where it
+    has become shorter, for its place in the archive is measured out.
+    """
+
+    def __init__(self, file: BufferedReader, size: int) -> None:
+        self.file, self.left = file, size
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """The next piece."""
+        piece = self.file.read(min(size, self.left))
+        self.left -= len(piece)
+        self.digest.update(piece)
+        if not piece and self.left:
+            raise Conflict(f"{self.file.name} was cut short while it was copied. Run the backup again.")
+        return piece
+
+
+def _add(archive: tarfile.TarFile, info: tarfile.TarInfo, file: BufferedReader) -> str:
+    """Add a file to the archive, read once; returns its SHA-256."""
+    hashed = _Hashed(file, info.size)
+    archive.addfile(info, hashed)  # type: ignore[arg-type]
+    return hashed.digest.hexdigest()
 
 
 def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -125,6 +156,7 @@ def restore(backup: Path, *, database_url: str, data_dir: Path, on_file: OnFile 
             f"--dbname={libpq_url(database_url)}", str(place / DUMP),
         )  # fmt: skip
         _move_paths(database_url, before=manifest["data_dir"], after=str(data_dir))
+        _move_paths(database_url, before=manifest.get("code_dir", str(ROOT)), after=str(ROOT))
         for path in sorted((place / FILES).iterdir()) if (place / FILES).is_dir() else []:
             path.rename(data_dir / path.name)
     elsewhere: list[str] = manifest["models_elsewhere"]

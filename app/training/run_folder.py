@@ -30,7 +30,7 @@ LOG_CHARACTERS = 8_000
 
 
 def write_request(folder: Path, request: RunRequest) -> None:
-    """Write the request once; one that is there already is what the run goes on with.
+    """Write the request once; one that is there already is what the run goes on with, wherever things lie by now.
 
     Raises Conflict where the folder belongs to another run, as after the database alone was made anew.
     """
@@ -40,9 +40,7 @@ def write_request(folder: Path, request: RunRequest) -> None:
         write_json(path, request)
         return
     found = read_json(path, RunRequest)
-    if (found.run_id, found.snapshot, found.start, found.seed) != (
-        request.run_id, request.snapshot, request.start, request.seed,
-    ):  # fmt: skip
+    if _what_is_trained(found) != _what_is_trained(request):
         raise Conflict(
             _(
                 "%(folder)s holds another run (%(version_name)s). Move it away and start a new run.",
@@ -50,6 +48,19 @@ def write_request(folder: Path, request: RunRequest) -> None:
                 version_name=found.version_name,
             )
         )
+    here = found.model_copy(update={name: getattr(request, name) for name in PLACES})
+    if here != found:
+        write_json(path, here)
+
+
+PLACES = ("snapshot", "base_model", "start", "reference", "reference_cache")
+"""What of a request names folders, which a restored installation has elsewhere."""
+
+
+def _what_is_trained(request: RunRequest) -> tuple[object, ...]:
+    """What tells two runs apart, whatever their folders."""
+    models = (request.base_model, request.start, request.reference)
+    return request.run_id, request.seed, request.snapshot.rows_sha256, *((model.name, model.sha256) for model in models)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import pytest
 from app.errors import Conflict
 from app.training.run_folder import Metrics, Starts, end_of_log, read_starts, thinned, write_request, write_starts
 from tests.conftest import NOW
-from trainer.contract.run import METRICS_FILE, MetricsRow, ModelRef, RunRequest, SnapshotRef, Stage
+from trainer.contract.files import read_json
+from trainer.contract.run import METRICS_FILE, Budget, MetricsRow, ModelRef, RunRequest, SnapshotRef, Stage
 
 
 def row(step: int, **given: object) -> MetricsRow:
@@ -104,6 +105,23 @@ def test_a_request_is_written_once(tmp_path: Path) -> None:
     write_request(tmp_path / "7", request())
     assert path.stat().st_mtime_ns == written
     assert json.loads(path.read_text())["run_id"] == "7"
+
+
+def test_a_request_whose_folders_moved_is_brought_up_to_date_and_keeps_the_rest(tmp_path: Path) -> None:
+    write_request(tmp_path, request())
+    model = ModelRef(name="tiny-v0", path="/elsewhere/tiny", sha256="a")
+    moved = request().model_copy(
+        update={
+            "snapshot": SnapshotRef(path="/elsewhere/s", rows_sha256="b"),
+            "base_model": model,
+            "start": model,
+            "reference": model,
+            "reference_cache": "/elsewhere/cache",
+            "budget": Budget(threads=64),
+        }
+    )
+    write_request(tmp_path, moved)
+    assert read_json(tmp_path / "request.json", RunRequest) == moved.model_copy(update={"budget": request().budget})
 
 
 def test_a_folder_of_another_run_is_not_taken_over(tmp_path: Path) -> None:
