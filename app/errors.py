@@ -4,13 +4,16 @@ Services raise; nothing else turns an error into an HTTP status. A message says 
 to do now, in words fit for the person who reads it.
 """
 
+import logging
 from typing import ClassVar
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
-from sqlalchemy.exc import DataError
+from psycopg import InterfaceError as LostConnection
+from psycopg import OperationalError as DriverTrouble
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from app.templating import is_htmx, render
@@ -19,6 +22,8 @@ from app.wording import mark as N_
 
 FAULT = 500
 """From this status on the other side did nothing wrong, and an admin may want to find the request in the logs."""
+
+log = logging.getLogger(__name__)
 
 
 class DomainError(Exception):
@@ -87,6 +92,8 @@ def add_error_pages(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_unreadable_request)
     app.add_exception_handler(DataError, _answer_unstorable_value)
+    for error in (OperationalError, InterfaceError, DriverTrouble, LostConnection):
+        app.add_exception_handler(error, _answer_without_database)
     app.add_exception_handler(Exception, _answer_fault)
 
 
@@ -129,6 +136,15 @@ def _answer_unstorable_value(request: Request, error: Exception) -> Response:
         return _answer_http_error(request, HTTPException(404))
     message = _("Something here cannot be stored: a number is too large, or a text holds a NUL character.")
     return _answer(request, status=422, title=_(Invalid.title), message=message)
+
+
+def _answer_without_database(request: Request, error: Exception) -> Response:
+    """PostgreSQL is gone or going: whatever was under way there is undone, and the same can be asked again."""
+    log.warning("The database does not answer: %s", error)
+    message = _("The database does not answer, or is too busy. Nothing was saved by this; try again in a moment.")
+    response = _answer(request, status=503, title=_(Unavailable.title), message=message)
+    response.headers["Retry-After"] = "2"
+    return response
 
 
 def _answer_fault(request: Request, error: Exception) -> Response:

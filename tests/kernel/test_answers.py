@@ -4,7 +4,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.database import make_engine, make_session_factory
 from app.errors import Conflict
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import StoppedClock
 
 
 def test_every_page_forbids_inline_script_and_foreign_origins(visitor: TestClient) -> None:
@@ -66,3 +70,12 @@ def test_an_address_that_is_no_number_is_simply_not_there(app: FastAPI, visitor:
     assert "There is nothing at this address" in visitor.get("/things/some").text
     assert visitor.get("/things/1?page=x").status_code == 422
     assert visitor.get("/things/1").status_code == 200
+
+
+def test_without_its_database_palate_says_so_and_can_be_asked_again(settings: Settings, clock: StoppedClock) -> None:
+    nowhere = make_engine("postgresql://nobody@127.0.0.1:1/nothing?connect_timeout=1")
+    app = create_app(settings, session_factory=make_session_factory(nowhere), clock=clock)
+    visitor = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    answer = visitor.get("/readyz")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "The database does not answer" in answer.text
