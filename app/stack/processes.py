@@ -19,8 +19,9 @@ from pathlib import Path
 import httpx
 
 FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
-CALM_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 10.0
+"""Short enough that whatever crashes for a passing reason is back within half a minute."""
+CALM_SECONDS = 20.0
 """A child that lived this long starts over with the shortest wait."""
 LARGEST_LOG_BYTES = 20_000_000
 STOP_SECONDS = 8.0

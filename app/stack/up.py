@@ -21,7 +21,7 @@ from app.errors import Conflict, Unavailable
 from app.settings import Settings
 from app.stack.migrations import migrate
 from app.stack.ports import free_port, refuse_taken_port, refuse_without_address
-from app.stack.postgres import running_database
+from app.stack.postgres import EmbeddedKeeper, database_keeper, running_database
 from app.stack.processes import Child, ChildState
 
 LEAST_FREE_BYTES = 300_000_000
@@ -40,12 +40,13 @@ def run_stack(settings: Settings, *, prepare: Prepare, console: Console) -> None
     refuse_taken_port(settings.host, settings.port)
     started_at = time.monotonic()
     with only_one(settings.data_dir), running_database(settings) as database_url:
+        keeper = database_keeper(settings)
         settings = settings.model_copy(update={"database_url": database_url, **_model_server_address(settings)})
         engine = make_engine(database_url)
         migrate(engine)
         engine.dispose()
         link = prepare(settings)
-        stack = Stack(stack_children(settings), console)
+        stack = Stack(stack_children(settings), console, keeper=keeper)
         try:
             stack.start()
             if stack.wait_until_ready():
@@ -59,9 +60,10 @@ def run_stack(settings: Settings, *, prepare: Prepare, console: Console) -> None
 class Stack:
     """The children of one `palate up`, from start to orderly stop. The last child is the one people wait for."""
 
-    def __init__(self, children: list[Child], console: Console) -> None:
+    def __init__(self, children: list[Child], console: Console, *, keeper: EmbeddedKeeper | None = None) -> None:
         self.children = children
         self.console = console
+        self.keeper = keeper
         self.stop_requested = _stop_on_signal()
 
     def start(self) -> None:
@@ -74,8 +76,7 @@ class Stack:
         awaited = self.children[-1]
         with self.console.status("Starting …"):
             while awaited.state is not ChildState.READY and not self.stop_requested():
-                for child in self.children:
-                    child.watch()
+                self._watch()
                 if awaited.crashes >= GIVE_UP_AFTER:
                     raise Unavailable(f"{awaited.name} does not start. Its log ends with:\n{awaited.last_words()}")
                 time.sleep(WATCH_SECONDS / 4)
@@ -85,8 +86,8 @@ class Stack:
         """Watch until told to stop; say each change of a child's state once."""
         shown: dict[str, ChildState] = {}
         while not self.stop_requested():
+            self._watch()
             for child in self.children:
-                child.watch()
                 child.keep_log_small()
                 if child.state is not shown.get(child.name):
                     shown[child.name] = child.state
@@ -98,6 +99,13 @@ class Stack:
         for child in reversed(self.children):
             self.console.print(f"Stopping {child.name} …", style="dim")
             child.stop()
+
+    def _watch(self) -> None:
+        """Look after the database first: without it nothing else can work."""
+        if self.keeper is not None and (news := self.keeper.watch()):
+            self.console.print(news, style="yellow", soft_wrap=True)
+        for child in self.children:
+            child.watch()
 
     def _say(self, child: Child) -> None:
         if child.state is ChildState.RESTARTING:

@@ -81,6 +81,15 @@ def test_a_killed_child_is_back_within_seconds(tmp_path: Path) -> None:
     stop_palate(palate)
 
 
+def test_a_killed_embedded_postgresql_is_back_within_seconds(tmp_path: Path) -> None:
+    palate = start_palate(tmp_path / "data")
+    postgres_of(palate).kill()
+    wait_for(lambda: "database ended; started again" in (tmp_path / "data-up.log").read_text(), seconds=20)
+    wait_for(lambda: httpx.get(f"{palate.address}/readyz").status_code == 200, seconds=20)
+    stop_palate(palate)
+    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists(), "it stops with the rest"
+
+
 def test_a_run_stops_with_palate_and_goes_on_at_the_next_start_with_the_same_numbers(tmp_path: Path) -> None:
     palate = start_palate(tmp_path / "data")
     folder = train(palate)
