@@ -28,10 +28,10 @@ def turn_over(context: JobContext, *, line_id: int) -> None:
         turning_over.turn_over(session, line_id=line_id, now=place.clock())
 
 
-@blueprint.periodic(cron="* * * * *")
+@blueprint.periodic(cron="* * * * * */20")
 @blueprint.task(name="tend", pass_context=True, queueing_lock="comparisons:tend", retry=AGAIN)
 def tend(context: JobContext, timestamp: int = 0) -> None:
-    """Every minute: take back leases that ran out, and see that no open campaign's queue was forgotten."""
+    """Every 20 seconds: take back leases that ran out, and see that no open campaign's queue was forgotten."""
     place = workplace(context)
     with place.session_factory.begin() as session:
         expire_leases(session, now=place.clock())

@@ -30,10 +30,10 @@ def publish(context: JobContext, *, line_id: int) -> None:
         enqueue(session, "training:release_versions", line_id=line_id)
 
 
-@blueprint.periodic(cron="* * * * *")
+@blueprint.periodic(cron="* * * * * */15")
 @blueprint.task(name="reconcile", pass_context=True, lock="model-server", queueing_lock="deployments:reconcile")
 def reconcile(context: JobContext, timestamp: int = 0) -> None:
-    """Teach a model server that was restarted everything again; every minute, and when the worker starts."""
+    """Teach a model server that was restarted everything again; every 15 seconds, and when the worker starts."""
     place = workplace(context)
     with place.session_factory.begin() as session:
         want = wanted(session)
@@ -41,4 +41,4 @@ def reconcile(context: JobContext, timestamp: int = 0) -> None:
         with connected(place.settings) as server:
             teach(server, want)
     except ModelServerDown as error:
-        log.info("%s Trying again in a minute.", error.message)
+        log.info("%s Trying again in a moment.", error.message)

@@ -119,7 +119,7 @@ def _model_server(settings: Settings, session: Session) -> Finding:
     if not lacks.versions and not lacks.aliases:
         return Finding("model-server", _("Model server"), True, loaded)
     names = ", ".join([version.name for version in lacks.versions] or list(lacks.aliases))
-    advice = _("It has yet to serve %(names)s; the worker tells it within a minute.", names=names)
+    advice = _("It has yet to serve %(names)s; the worker tells it within seconds.", names=names)
     return Finding("model-server", _("Model server"), False, loaded, advice)
 
 
