@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from trainer.contract.steps import Step, passing
+
 STATE_FILE = "state.pt"
 KEPT = 2
 """Checkpoints that stay; older ones are deleted once a newer one is whole."""
@@ -40,6 +42,8 @@ def save_checkpoint(
     }
     with written_whole(folder / f"step-{state.step}") as part:
         torch.save(content, part / STATE_FILE)
+        passing(Step.TRAINING_CHECKPOINT_WRITING)
+    passing(Step.TRAINING_CHECKPOINT_WRITTEN)
     for old in _checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old)
 

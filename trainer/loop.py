@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from trainer.checkpoints import TrainingState, restore_checkpoint, save_checkpoint
 from trainer.contract.run import Budget, Hyperparameters, Stage
+from trainer.contract.steps import Step, passing
 from trainer.errors import DivergedError
 from trainer.groups import TokenizedPair, Tokens, sides
 from trainer.logps import (
@@ -88,6 +89,7 @@ def train(
             tokens=tokens,
             **figures,
         )
+        passing(Step.TRAINING_STEPPED)
         if state.finished or step % budget.checkpoint_every_steps == 0:
             save_checkpoint(checkpoints, state, policy, optimizer)
             recorder.keep_time()

@@ -30,6 +30,7 @@ from trainer.checkpoints import KEPT, discard_checkpoints
 from trainer.contract.files import read_json, weights_sha256, write_json
 from trainer.contract.report import Outcome, Report
 from trainer.contract.run import CHECKPOINTS_FOLDER, MODEL_FOLDER, REPORT_FILE, REQUEST_FILE, RunRequest, Stage
+from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError, NothingToTrainOnError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
 from trainer.groups import DROP_REASONS, TokenizedPair, preference_pairs, sides, tokenized_pairs
@@ -148,6 +149,7 @@ def _run_to_a_report(folder: Path, must_leave: Callable[[], bool]) -> ExitCode:
     (folder / CHECKPOINTS_FOLDER / ROOM_FILE).unlink(missing_ok=True)
     try:
         write_json(folder / REPORT_FILE, _report(folder, recorder, findings, state, message))
+        passing(Step.TRAINING_REPORTED)
     except OSError as error:
         say(f"The report could not be written: {error}. Once that is seen to, start the run again to go on.")
         return ExitCode.FAILED
@@ -209,10 +211,13 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
             request, snapshot, pairs.held_out, models.tokenizer, max_tokens=context_tokens(models.policy)
         )
         findings.exam = exam
+    passing(Step.TRAINING_LOADED)
     with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(pairs.held_out)} held-out pairs."):
         findings.before = _measured_before(checkpoints, models, exam, recorder)
+    passing(Step.TRAINING_MEASURED_BEFORE)
     with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
         reference = _reference(request, checkpoints, models, pairs, recorder)
+    passing(Step.TRAINING_REFERENCE_KNOWN)
     with recorder.stage(Stage.TRAINING, f"Training on {len(pairs.train)} pairs."):
         state = train(
             models.policy,
@@ -230,10 +235,12 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
     round_weights(models.policy, dtype)
     with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
         findings.after = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
+    passing(Step.TRAINING_MEASURED_AFTER)
     with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
         write_model(models.policy, folder / MODEL_FOLDER, start=models.start_folder, dtype=dtype)
         findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
         recorder.row(1.0)
+    passing(Step.TRAINING_MODEL_WRITTEN)
 
 
 def _load_models(request: RunRequest, findings: Findings) -> Models:

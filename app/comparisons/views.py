@@ -27,6 +27,7 @@ from app.forms import Submission, submitted
 from app.settings import Settings
 from app.templating import is_htmx, render
 from app.wording import gettext as _
+from trainer.contract.steps import Step, passing
 
 router = APIRouter()
 
@@ -70,6 +71,7 @@ def record(
     """Record a verdict and answer with the next comparison."""
     given = form.checked()
     recorded = judging.record_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
+    passing(Step.JUDGMENT_RECORDING)
     closed = assignment.state is AssignmentState.OPEN and not recorded.replayed
     done = 0 if recorded.replayed else 1
     return _answer(

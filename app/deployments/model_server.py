@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.wording import gettext as _
 from trainer.contract.requests import caused_by
 from trainer.contract.server import LoadVersion, PointAlias, ServerState
+from trainer.contract.steps import Step, passing
 
 LOAD_SECONDS = 600.0
 """How long loading may take: large weights come off a disk."""
@@ -158,9 +159,11 @@ def teach(server: ModelServer, want: Wanted) -> None:
             server.load(version)
         except ModelServerRefused as error:
             refused[version.name] = error
+    passing(Step.DEPLOYMENT_LOADED)
     for alias, name in lacking.aliases.items():
         if name not in refused:
             server.point(alias, name)
+    passing(Step.DEPLOYMENT_POINTED)
     for refusal in refused.values():
         raise refusal
 

@@ -45,6 +45,7 @@ from trainer.contract.run import (
     SnapshotRef,
 )
 from trainer.contract.server import version_name
+from trainer.contract.steps import Step, passing
 
 POLL_SECONDS = 0.7
 """How often the run's row is brought up to date while the trainer works."""
@@ -79,10 +80,13 @@ def _train(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float) 
     if report is None:
         _stop(place, run_id, RunState.CANCELLED, _("The run was cancelled. No model was written."))
         return
+    passing(Step.RUN_REPORT_SEEN)
     _verify(folder, report)
+    passing(Step.REGISTRATION_VERIFIED)
     with place.session_factory.begin() as session:
         model_path = str(folder / MODEL_FOLDER)
         finish_run(session, run_id=run_id, report=report, model_path=model_path, now=place.clock())
+    passing(Step.REGISTRATION_COMMITTED)
 
 
 def fail_run(place: Workplace, *, run_id: int, reason: str) -> None:
@@ -109,11 +113,13 @@ def _prepare(place: Workplace, *, run_id: int, folder: Path) -> bool:
             run.state = RunState.RUNNING
             run.started_at = place.clock()
             run.message = "Starting." if frozen else _("Freezing the snapshot.")
+    passing(Step.RUN_BEGUN)
     if not frozen:
         freeze_snapshot(place.session_factory, place.settings, snapshot_id=snapshot_id, now=place.clock())
     with place.session_factory.begin() as session:
         request = _request(session, session.get_one(Run, run_id), place)
     write_request(folder, request)
+    passing(Step.RUN_REQUESTED)
     return True
 
 
@@ -197,6 +203,7 @@ def _start_again(
         )
     write_starts(folder, starts)
     trainer.start(log_environment)
+    passing(Step.RUN_TRAINER_STARTED)
 
 
 def _leave(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerProcess, metrics: Metrics) -> NoReturn:

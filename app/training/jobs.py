@@ -10,6 +10,7 @@ from app.training.carrying_out import fail_run
 from app.training.service import scheduling
 from app.training.service.deciding import idle_version_names
 from app.wording import gettext as _
+from trainer.contract.steps import Step, passing
 
 blueprint = Blueprint()
 
@@ -52,3 +53,4 @@ def release_versions(context: JobContext, *, line_id: int) -> None:
     with place.session_factory.begin() as session:
         names = idle_version_names(session, line_id=line_id)
     unload_versions(place.settings, names)
+    passing(Step.DEPLOYMENT_RELEASED)

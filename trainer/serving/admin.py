@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
+from trainer.contract.steps import Step, passing
 from trainer.serving.access import require_admin_token
 from trainer.serving.errors import ModelNotFoundError, OverloadedError
 from trainer.serving.loading import check_name
@@ -19,6 +20,7 @@ health = APIRouter()
 def load_version(wanted: LoadVersion, server: TheServer) -> LoadedVersion:
     """Load a model folder under a name; answers once it can serve. The same again changes nothing."""
     server.loader.load(wanted)
+    passing(Step.SERVING_LOADED)
     for version in server.registry.state().versions:
         if version.name == wanted.name:
             return version
@@ -37,6 +39,7 @@ async def point_alias(wanted: PointAlias, server: TheServer) -> ServerState:
     """Let an alias stand for a version from the next request on."""
     check_name(wanted.alias, parameter="alias")
     server.registry.point(wanted.alias, wanted.version)
+    passing(Step.SERVING_POINTED)
     return server.registry.state()
 
 

@@ -26,6 +26,7 @@ from app.generation.models import Completion, CompletionSource, Prompt, PromptSt
 from app.generation.normalising import text_sha256
 from app.queue import enqueue
 from app.wording import gettext as _
+from trainer.contract.steps import Step, passing
 
 TRIES = 3
 """Draws of one prompt without enough distinct samples after which it is set aside."""
@@ -106,8 +107,11 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
                     reason=_("The model refused it: %(message)s", message=error.message),
                 )
             continue
+        passing(Step.GENERATION_DRAWN)
         with place.session_factory.begin() as session:
             store_comparison(session, draft=draft, drawn=drawn, campaign_id=campaign_id, now=place.clock())
+            passing(Step.GENERATION_STORING)
+        passing(Step.GENERATION_STORED)
 
 
 # Prompts with the fewest comparisons first; among equals in an order that is mixed, and the same every time.

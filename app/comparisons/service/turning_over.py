@@ -10,6 +10,7 @@ from app.campaigns.service.sources import find_writer
 from app.comparisons.models import Comparison, ComparisonState
 from app.comparisons.service.queueing import request_fill
 from app.generation.models import Prompt, PromptState
+from trainer.contract.steps import Step, passing
 
 # A comparison goes only when it and all its slots, still free, are locked by us: nobody can be leasing it at this
 # moment, and no late verdict on it is under way. What others hold is left, and nothing is waited for.
@@ -56,6 +57,7 @@ def _drop_older(session: Session, *, campaign_id: int, version_id: int, now: dat
         session.execute(text("DELETE FROM slots WHERE comparison_id = ANY(:ids)"), {"ids": ids})
         drop = update(Comparison).where(Comparison.id.in_(ids))
         session.execute(drop.values(state=ComparisonState.DROPPED, dropped_at=now))
+        passing(Step.DEPLOYMENT_TURNING_OVER)
     return len(ids)
 
 

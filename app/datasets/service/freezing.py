@@ -49,6 +49,7 @@ from trainer.contract.snapshot import (
     rankings_schema,
     rows_digest,
 )
+from trainer.contract.steps import Step, passing
 
 if TYPE_CHECKING:
     from app.datasets.folder import RowsFile
@@ -125,7 +126,9 @@ def _freeze(
     manifest = read_json(folder / MANIFEST_FILE, SnapshotManifest)
     _refuse_another_installations(manifest, folder, snapshot_id=snapshot_id, as_of=as_of)
     write_trl_preference(folder, exports_folder(settings, snapshot_id))
+    passing(Step.SNAPSHOT_EXPORTED)
     _mark_ready(session_factory, snapshot_id=snapshot_id, folder=folder, manifest=manifest, now=now)
+    passing(Step.SNAPSHOT_MARKED)
 
 
 def _build(
@@ -140,13 +143,16 @@ def _build(
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    passing(Step.SNAPSHOT_BEGUN)
     with session_factory.begin() as session:
         begin_consistent_reading(session)
         snapshot = session.get_one(Snapshot, snapshot_id)
         tally, digest = _write_rows(session, snapshot, part, Pseudonyms(settings.required_secret()), progress)
         manifest = _manifest(session, snapshot, part, tally=tally, digest=digest, now=now)
         campaigns = described_campaigns(session, campaigns_in(session, Scope.of(snapshot)))
+    passing(Step.SNAPSHOT_ROWS_WRITTEN)
     _note_annotators(session_factory, snapshot_id=snapshot_id, user_ids=tally.user_ids)
+    passing(Step.SNAPSHOT_ANNOTATORS_NOTED)
     _finish_folder(part, folder, manifest=manifest, card=dataset_card(manifest, campaigns))
 
 
@@ -319,8 +325,10 @@ def _finish_folder(part: Path, folder: Path, *, manifest: SnapshotManifest, card
     sync(part / CARD_FILE)
     files = {**manifest.files, CARD_FILE: file_entry(part / CARD_FILE)}
     write_json(part / MANIFEST_FILE, manifest.model_copy(update={"files": files}))
+    passing(Step.SNAPSHOT_MANIFEST_WRITTEN)
     part.rename(folder)
     sync(folder.parent)
+    passing(Step.SNAPSHOT_MOVED)
 
 
 def _note_annotators(session_factory: SessionFactory, *, snapshot_id: int, user_ids: set[int]) -> None:
@@ -359,3 +367,5 @@ def _mark_ready(
         snapshot.manifest = manifest.model_dump(mode="json")
         snapshot.message = ""
         snapshot.frozen_at = now
+        session.flush()
+        passing(Step.SNAPSHOT_MARKING)

@@ -14,6 +14,7 @@ from app.training.gate.judging import is_blocked, judge
 from app.training.models import Run, RunState
 from app.wording import gettext as _
 from trainer.contract.report import Outcome, Report
+from trainer.contract.steps import Step, passing
 
 
 def finish_run(session: Session, *, run_id: int, report: Report, model_path: str, now: datetime) -> None:
@@ -51,6 +52,7 @@ def _succeed(session: Session, run: Run, report: Report, *, model_path: str, now
         number=run.version_number,
         note=f"Run {run.id}",
     )
+    passing(Step.REGISTRATION_ENTERING)
     checks = judge(report)
     run.model_version = version
     run.gate = [check.model_dump(mode="json") for check in checks]
@@ -59,6 +61,7 @@ def _succeed(session: Session, run: Run, report: Report, *, model_path: str, now
     if deploys:
         reason = _("Run %(id)s passed the gate.", id=run.id)
         deploy_version(session, version=version, reason=reason, by_id=run.requested_by_id, now=now)
+        passing(Step.REGISTRATION_DEPLOYING)
 
 
 def _outcome(checks: list[Check], *, deploys: bool) -> str:
