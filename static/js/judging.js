@@ -8,6 +8,7 @@ const RENEW_EVERY_MS = 180_000;
 const TICK_MS = 250;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 20_000;
+const REFUSED_HERE = "palate-refused";
 const BOUNCE_MS = 150; // nobody means two presses of one key this close together
 
 const unsent = document.getElementById("judging-unsent");
@@ -61,13 +62,14 @@ document.addEventListener("submit", (event) => {
   measure();
   const measured = event.target.elements.namedItem("active_ms");
   if (measured) measured.value = String(Math.round(activeMs));
-  posted = event.target.matches(".verdicts") ? verdictIn(event.target, event.submitter) : null;
-  if (posted) keep(posted);
+  posted = deedIn(event.target, event.submitter);
+  keep(posted);
 }, true);
 
-function verdictIn(form, submitter) {
+// What a form sends: a verdict or an undo with its key, or a skip, of which an assignment takes but one.
+function deedIn(form, submitter) {
   const fields = [...new FormData(form, submitter)].filter(([name]) => name !== "csrf_token");
-  const key = fields.find(([name]) => name === "key")?.[1];
+  const key = fields.find(([name]) => name === "key")?.[1] ?? form.action;
   return { id: key, user: document.body.dataset.user, url: form.action, fields, at: Date.now() };
 }
 
@@ -88,8 +90,8 @@ document.addEventListener("htmx:before:swap", (event) => {
   const { response, hx } = event.detail.ctx;
   if (!response) return;
   const outcome = outcomeOf(response.status);
-  if (underWay && posted && [RECORDED, REFUSED].includes(outcome)) forget(posted.id);
-  if (underWay && posted && response.status === 403) location.reload(); // signed in anew elsewhere: another proof
+  if (underWay && [RECORDED, REFUSED].includes(outcome)) forget(posted.id);
+  if (underWay && response.status === 403) location.reload(); // signed in anew elsewhere: another proof
   if (response.status < 400 || hx?.retarget) return;
   event.preventDefault();
   if (underWay) failed();
@@ -97,7 +99,6 @@ document.addEventListener("htmx:before:swap", (event) => {
 
 function failed() {
   unsent.hidden = false;
-  if (!posted) return;
   isHeld = true;
   sendAgainLater();
 }
@@ -119,9 +120,16 @@ async function sendWaiting() {
     const outcome = await send(verdict, headers());
     if (outcome === UNREACHED) return sendAgainLater();
     if (outcome === SIGNED_OUT) return location.reload(); // to the sign-in page, and back with another proof
+    if (outcome === REFUSED) sessionStorage.setItem(REFUSED_HERE, "yes");
     await forget(verdict.id);
   }
   location.reload();
+}
+
+// Said once, after the reload that follows.
+if (sessionStorage.getItem(REFUSED_HERE)) {
+  sessionStorage.removeItem(REFUSED_HERE);
+  document.getElementById("judging-refused").hidden = false;
 }
 
 addEventListener("online", () => { if (isHeld) sendWaiting(); });

@@ -1,4 +1,4 @@
-// Verdicts that are on their way: kept on this device, for the person who gave them, until Palate has said that it
+// What people decided and is on its way (verdicts, skips, undos): kept on this device, for the person who gave them, until Palate has said that it
 // recorded them. What is sent twice carries the same key and is recorded once.
 
 const NAME = "palate-outbox";

@@ -71,10 +71,18 @@ def stop_palate(palate: RunningPalate) -> None:
         palate.process.wait(60)
 
 
+def armed(data_dir: Path) -> Path:
+    """The folder in which a step's name pulls a plug (`trainer.contract.steps`), beside the data."""
+    folder = data_dir.parent / "armed"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def palate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPalate]:
     """One stack for all journeys of this test process."""
-    running = start_palate(tmp_path_factory.mktemp("palate") / "data")
+    folder = tmp_path_factory.mktemp("palate")
+    running = start_palate(folder / "data", PULL_PLUGS_IN=str(armed(folder / "data")))
     yield running
     stop_palate(running)
 

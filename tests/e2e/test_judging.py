@@ -5,7 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from tests.e2e.conftest import RunningPalate, join
+from tests.e2e.conftest import RunningPalate, armed, join
+from trainer.contract.steps import Step
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
@@ -66,7 +67,7 @@ def test_a_verdict_that_could_not_be_sent_waits_and_is_sent_by_itself(page: Page
     assert page.locator("#judging-panel .completion .prose").all_inner_texts() == shown, "the page is kept"
     page.wait_for_timeout(200)
     page.keyboard.press("2")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(60_000)
     expect(page.get_by_role("alert")).to_be_visible()
     context.set_offline(False)
     expect(page.locator(TALLY)).to_have_text(str(before + 1), timeout=30_000)
@@ -92,6 +93,51 @@ def test_a_verdict_whose_answer_was_lost_is_recorded_once(page: Page) -> None:
     page.unroute("**/judgment")
     page.reload()
     expect(page.locator(TALLY)).to_have_text(str(before + 1))
+
+
+@pytest.mark.parametrize("step", [Step.JUDGMENT_RECORDING, Step.REQUEST_COMMITTED])
+def test_a_server_killed_between_submit_and_answer_loses_nothing(page: Page, palate: RunningPalate, step: Step) -> None:
+    open_desk(page)
+    before = judged_today(page)
+    plug = armed(palate.data_dir) / step
+    plug.touch()
+    page.keyboard.press("2")
+    expect(page.get_by_role("alert")).to_contain_text("kept on this device", timeout=20_000)
+    assert not plug.exists(), "the server was killed"
+    expect(page.locator(TALLY)).to_have_text(str(before + 1), timeout=30_000)
+    page.reload()
+    expect(page.locator(TALLY)).to_have_text(str(before + 1))
+
+
+def test_a_skip_that_could_not_be_sent_is_sent_by_itself(page: Page, context: BrowserContext) -> None:
+    open_desk(page)
+    shown = page.locator("#judging-panel .completion .prose").all_inner_texts()
+    context.set_offline(True)
+    page.keyboard.press("s")
+    expect(page.get_by_role("alert")).to_contain_text("kept on this device")
+    context.set_offline(False)
+    expect(page.get_by_role("alert")).to_be_hidden(timeout=30_000)
+    expect(page.locator("#judging-panel .completion .prose")).not_to_have_text(shown)
+    page.goto("/campaigns/1/judgments")
+    expect(page.locator(".past").first.locator(".badge").first).to_have_text("Skipped")
+
+
+def test_two_tabs_show_the_same_comparison_and_the_later_verdict_stands(page: Page, context: BrowserContext) -> None:
+    open_desk(page)
+    before = judged_today(page)
+    other = context.new_page()
+    open_desk(other)
+    texts = [tab.locator("#judging-panel .completion .prose").all_inner_texts() for tab in (page, other)]
+    assert texts[0] == texts[1], "one open comparison per person, in whichever tab"
+    page.keyboard.press("1")
+    expect(page.locator(TALLY)).to_have_text(str(before + 1))
+    other.keyboard.press("2")
+    expect(other.locator("#judging-panel .completion .prose")).not_to_have_text(texts[0])
+    for tab in (page, other):
+        tab.reload()
+        expect(tab.locator(TALLY)).to_have_text(str(before + 1))
+    other.goto("/campaigns/1/judgments")
+    expect(other.locator(".past").first.locator(".is-best .prose")).to_have_text(texts[0][1])
 
 
 def test_a_reload_before_the_answer_loses_nothing(page: Page) -> None:
