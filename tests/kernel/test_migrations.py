@@ -51,6 +51,7 @@ def test_prompts_from_before_are_found_by_their_near_duplicates(fresh_database: 
                 """
             )
         )
+        connection.commit()
         command.upgrade(config, "head")
         stored = connection.scalars(text("SELECT band FROM prompt_bands")).all()
         assert set(stored) == set(bands(shingles([{"role": "user", "content": "What is rain?"}])))

@@ -40,7 +40,7 @@ def test_every_judgment_acknowledged_before_the_backup_is_in_it_and_every_count_
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     after.mkdir()
-    judging = Judging.in_campaign(sessions, campaign_id, comparisons=1_500)
+    judging = Judging.in_campaign(sessions, campaign_id, comparisons=600)
     with judging:
         judging.wait_for(50)
         acknowledged = set(judging.acknowledged)
