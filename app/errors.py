@@ -8,6 +8,7 @@ import logging
 from typing import ClassVar
 from urllib.parse import urlencode, urlsplit
 
+import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -91,7 +92,8 @@ def add_error_pages(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _answer_domain_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_unreadable_request)
-    app.add_exception_handler(DataError, _answer_unstorable_value)
+    for kind in (DataError, psycopg.DataError):  # by SQLAlchemy, and by hand-written SQL
+        app.add_exception_handler(kind, _answer_unstorable_value)
     for error in (OperationalError, InterfaceError, DriverTrouble, LostConnection):
         app.add_exception_handler(error, _answer_without_database)
     app.add_exception_handler(Exception, _answer_fault)

@@ -57,6 +57,7 @@ def submitted(schema: type[SchemaT]) -> Any:
         return validated(schema, typed, blank_is_absent=defaulted)
 
     dependency: Callable[[Request], Awaitable[Submission[SchemaT]]] = read
+    dependency.schema = schema  # type: ignore[attr-defined]  # for whoever describes the routes
     return Depends(dependency)
 
 

@@ -23,8 +23,8 @@ def checked_folder(given: str, *, roots: Sequence[Path]) -> ModelFolder:
 
     Hashing reads every weight file: about a second per gigabyte.
     """
-    path = Path(given.strip()).expanduser()
-    if not path.is_absolute():
+    path = Path(given.strip())
+    if not path.is_absolute() or "\0" in given:
         raise Invalid(_("Give the folder's full path, beginning with /."))
     path = path.resolve()
     allowed = [root.resolve() for root in roots]
