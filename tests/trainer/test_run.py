@@ -1,6 +1,7 @@
 """A training run from request to report, however often it is interrupted."""
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -246,11 +247,11 @@ def test_a_run_that_has_ended_is_left_alone(make_run: MakeRun) -> None:
     assert (folder / REPORT_FILE).read_bytes() == before
 
 
-def test_a_second_trainer_leaves_at_once(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_trainer_leaves_at_once(make_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_run()
-    with run_lock(folder):
+    with run_lock(folder), caplog.at_level(logging.INFO):
         assert run(folder) == ExitCode.BUSY
-    assert "Another trainer" in capsys.readouterr().out
+    assert "Another trainer" in caplog.text
     assert not (folder / REPORT_FILE).exists()
 
 
