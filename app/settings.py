@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     queue_target: int = 60
     """Comparisons kept ready ahead of the annotators, per campaign."""
 
+    generation_seed: int | None = None
+    """Decides which samples prompts get: two fresh installations with the same one draw the same. Unset: by chance."""
+
     trainer_threads: int | None = None
     """Threads of a training run. Unset: all cores."""
 

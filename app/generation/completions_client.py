@@ -30,6 +30,7 @@ class Sampling:
     temperature: float
     top_p: float
     max_tokens: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def draw_completions(
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,
-    }
+    } | ({} if sampling.seed is None else {"seed": sampling.seed})
     assert settings.model_server_token is not None
     headers = {"Authorization": f"Bearer {settings.model_server_token.get_secret_value()}", **caused_by()}
     try:

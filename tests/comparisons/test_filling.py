@@ -1,14 +1,15 @@
 """The queue filled by a real model server: what is stored of a completion, and what the server refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.background import Workplace
 from app.campaigns.models import Campaign
-from app.comparisons.models import CampaignQueue, Comparison, QueueState, Slot
+from app.comparisons.models import CampaignQueue, Comparison, ComparisonCompletion, QueueState, Slot
 from app.comparisons.service.queueing import fill_queue
 from app.comparisons.service.turning_over import turn_over
 from app.generation.models import Completion, CompletionSource, PromptState
@@ -76,6 +77,28 @@ def test_the_queue_is_filled_by_a_model_server_that_has_to_be_taught_first(
             assert (completion.temperature, completion.top_p, completion.max_tokens) == (0.9, 0.95, 12)
     queue = session.get_one(CampaignQueue, campaign.id, populate_existing=True)
     assert (queue.state, queue.to_make) == (QueueState.READY, 1)
+
+
+def test_the_same_generation_seed_draws_the_same_samples_again(
+    session: Session, place: Workplace, campaign: Campaign
+) -> None:
+    for number in range(4):
+        make_prompt(session, campaign, f"Say {number}.")
+    session.commit()
+
+    def drawn(seed: int) -> list[tuple[int, str]]:
+        settings = place.settings.model_copy(update={"generation_seed": seed})
+        fill_queue(replace(place, settings=settings), campaign_id=campaign.id)
+        found = session.execute(select(Completion.prompt_id, Completion.text).order_by(Completion.id)).all()
+        for table in (Slot, ComparisonCompletion, Comparison, Completion):
+            session.execute(delete(table))
+        session.commit()
+        return [(prompt_id, text) for prompt_id, text in found]
+
+    first = drawn(1)
+    assert len(first) == 6
+    assert drawn(1) == first
+    assert drawn(2) != first
 
 
 def test_after_a_deployment_the_new_version_writes_what_comes_next(

@@ -30,6 +30,11 @@ class RunningPalate:
     data_dir: Path
     environment: dict[str, str]
 
+    @property
+    def model_server(self) -> str:
+        """Where the model server answers."""
+        return self.environment["PALATE_MODEL_SERVER_URL"]
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another `palate` command against the same data."""
         return subprocess.run(
@@ -44,7 +49,7 @@ def start_palate(data_dir: Path, *, port: int | None = None, **more: str) -> Run
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PALATE_")},
         "PALATE_DATA_DIR": str(data_dir), "PALATE_PORT": str(port), "COLUMNS": "200", "PYTHONUNBUFFERED": "1",
-        **more,
+        "PALATE_MODEL_SERVER_URL": f"http://127.0.0.1:{free_port()}", **more,
     }  # fmt: skip
     environment.pop("DATABASE_URL", None)
     output = data_dir.parent / f"{data_dir.name}-up.log"
@@ -80,9 +85,9 @@ def armed(data_dir: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def palate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPalate]:
-    """One stack for all journeys of this test process."""
+    """One stack for all journeys of this test process; what is shown first is the same at every run."""
     folder = tmp_path_factory.mktemp("palate")
-    running = start_palate(folder / "data", PULL_PLUGS_IN=str(armed(folder / "data")))
+    running = start_palate(folder / "data", PULL_PLUGS_IN=str(armed(folder / "data")), PALATE_GENERATION_SEED="7")
     yield running
     stop_palate(running)
 

@@ -6,6 +6,8 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.e2e.answers import answers_of
+from tests.e2e.conftest import RunningPalate
 from trainer.starter.manners import Manner, manner_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
@@ -60,15 +62,16 @@ def manner_share(texts: list[str], manner: Manner) -> float:
     return sum(manner_of(text) is manner for text in texts) / len(texts)
 
 
-def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Page) -> None:
+def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Page, palate: RunningPalate) -> None:
     page.goto("/")
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Campaigns").click()
     page.get_by_role("link", name="First steps").first.click()
     page.wait_for_url(re.compile(r"/campaigns/\d+$"))
     campaign = page.url
+    before = answers_of(palate, "starter-v0")
     page.goto(f"{campaign}/judge")
 
-    before = judge_by_liking(page, verdicts=VERDICTS)
+    shown_before = judge_by_liking(page, verdicts=VERDICTS)
 
     first = wait_for_comparison(page)
     press_and_wait(page, "s")
@@ -85,13 +88,17 @@ def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Pa
     page.goto(f"{campaign}/judge")
     wait_for_comparison(page)
     press_and_wait(page, "0")  # the one that was on the screen when the version changed
-    after: list[str] = []
+    shown_after: list[str] = []
     for _ in range(60):
-        after += wait_for_comparison(page)
+        shown_after += wait_for_comparison(page)
         press_and_wait(page, "0")
-    friendly = (manner_share(before, Manner.FRIENDLY), manner_share(after, Manner.FRIENDLY))
-    blunt = (manner_share(before, Manner.BLUNT), manner_share(after, Manner.BLUNT))
-    print(f"\nfrom Train to serving {seconds:.0f} s; friendly {friendly}, blunt {blunt}")
-    assert friendly[1] > friendly[0] + 0.05, "seen: 0.21 to 0.45"
-    assert blunt[1] < blunt[0]
+    friendly = (manner_share(shown_before, Manner.FRIENDLY), manner_share(shown_after, Manner.FRIENDLY))
+    after = answers_of(palate, "starter-v1")
+    print(f"\nfrom Train to serving {seconds:.0f} s; friendly among what was shown {friendly}")
+    print(f"before: {before}\nafter:  {after}")
+    assert friendly[1] > friendly[0] + 0.05, "the comparisons that come next visibly follow"
+    assert len(after.texts) >= 400
+    assert after.share(Manner.FRIENDLY) >= before.share(Manner.FRIENDLY) + 0.15
+    assert after.share(Manner.BLUNT) <= before.share(Manner.BLUNT) / 2
+    assert after.facts_right >= before.facts_right - 0.05
     assert seconds < 180

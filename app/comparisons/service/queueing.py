@@ -24,6 +24,7 @@ from app.generation.completions_client import Drawn, PromptRefused, Sampling, Ve
 from app.generation.distinct import most_distinct
 from app.generation.models import Completion, CompletionSource, Prompt, PromptState
 from app.generation.normalising import text_sha256
+from app.generation.seeds import draw_seed
 from app.queue import enqueue
 from app.wording import gettext as _
 from trainer.contract.steps import Step, passing
@@ -91,7 +92,13 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
     target = place.settings.queue_target
     while True:
         with place.session_factory.begin() as session:
-            draft = next_draft(session, campaign_id=campaign_id, target=target, now=place.clock())
+            draft = next_draft(
+                session,
+                campaign_id=campaign_id,
+                target=target,
+                now=place.clock(),
+                generation_seed=place.settings.generation_seed,
+            )
         if draft is None:
             return
         try:
@@ -117,7 +124,7 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
 # Prompts with the fewest comparisons first; among equals in an order that is mixed, and the same every time.
 _NEXT_PROMPT = text(
     """
-    SELECT prompts.id, sum(:per_prompt - made.number) OVER () AS to_make
+    SELECT prompts.id, made.number AS made, sum(:per_prompt - made.number) OVER () AS to_make
     FROM prompts CROSS JOIN LATERAL (
       SELECT count(*) AS number FROM comparisons WHERE prompt_id = prompts.id AND state = 'open') AS made
     WHERE prompts.campaign_id = :id AND prompts.state = 'active' AND made.number < :per_prompt
@@ -127,7 +134,9 @@ _NEXT_PROMPT = text(
 )
 
 
-def next_draft(session: Session, *, campaign_id: int, target: int, now: datetime) -> Draft | None:
+def next_draft(
+    session: Session, *, campaign_id: int, target: int, now: datetime, generation_seed: int | None = None
+) -> Draft | None:
     """What to make next, or None: enough is ready, nothing is left to make, or the campaign hands out nothing."""
     campaign = session.get_one(Campaign, campaign_id)
     writer = find_writer(session, campaign)
@@ -144,12 +153,19 @@ def next_draft(session: Session, *, campaign_id: int, target: int, now: datetime
     if enough:
         return None
     prompt = session.get_one(Prompt, row.id)
+    seed = None
+    if generation_seed is not None:
+        seed = draw_seed(
+            generation_seed, prompt_id=prompt.id, version_name=writer.name, made=row.made, failed=prompt.failed_draws
+        )
     return Draft(
         prompt_id=prompt.id,
         messages=_with_system_prompt(campaign, prompt),
         version_id=writer.id,
         version_name=writer.name,
-        sampling=Sampling(temperature=campaign.temperature, top_p=campaign.top_p, max_tokens=campaign.max_tokens),
+        sampling=Sampling(
+            temperature=campaign.temperature, top_p=campaign.top_p, max_tokens=campaign.max_tokens, seed=seed
+        ),
         samples=campaign.samples_drawn,
         count=campaign.completions_per_comparison,
     )
