@@ -14,6 +14,7 @@ from app.datasets.service.snapshots import request_snapshot
 from app.deployments.models import ModelLine, ModelVersion
 from app.deployments.service import base_version, current_version, lock_line, next_version_number
 from app.errors import Conflict, Invalid
+from app.live.announcing import announce
 from app.queue import enqueue
 from app.training.models import Run, RunState
 from app.wording import gettext as _
@@ -58,6 +59,8 @@ def readiness(session: Session, *, line: ModelLine) -> Readiness:
 
 def _obstacle(counts: Counts, under_way: Run | None) -> str | None:
     if under_way is not None:
+        if under_way.is_paused:
+            return _("Run %(id)s on this line is paused. Continue it, or cancel it.", id=under_way.id)
         return _("Run %(id)s is under way on this line. Wait until it is over, or cancel it.", id=under_way.id)
     if counts.judgments == 0:
         return _("Nothing has been judged on this line yet. Judge some comparisons first.")
@@ -124,9 +127,19 @@ def request_run(
     session.add(run)
     session.flush()
     record_deed(session, action="run.requested", subject=run, subject_id=run.id, actor_id=by_id, now=now)
-    # The snapshot's own lock: the run starts once its freezing, enqueued just before, is over.
-    enqueue(session, "training:carry_out", lock=f"snapshot:{snapshot.id}", run_id=run.id)
+    enqueue_run(session, run=run)
+    announce(session, "line", line.id)
     return run
+
+
+def enqueue_run(session: Session, *, run: Run) -> None:
+    """Have the worker carry a run out, or on; one waiting request is enough.
+
+    The snapshot's own lock: the run starts once its freezing is over, and while somebody is at it, nobody else waits
+    for them inside the worker.
+    """
+    name = f"carry-out-{run.id}"
+    enqueue(session, "training:carry_out", once=name, lock=f"snapshot:{run.snapshot_id}", run_id=run.id)
 
 
 def find_run_under_way(session: Session, *, line_id: int) -> Run | None:
@@ -149,15 +162,62 @@ def cancel_run(session: Session, *, run: Run, by_id: int | None, now: datetime) 
         raise Conflict(_("This run is over already, so there is nothing to cancel."))
     if run.cancel_requested:
         return
-    run.cancel_requested = True
+    was_paused, run.cancel_requested, run.pause_requested = run.pause_requested, True, False
     if run.state is RunState.WAITING:
         run.state = RunState.CANCELLED
         run.message = _("Cancelled before it started.")
         run.finished_at = now
     else:
         run.message = _("Cancelling: the trainer stops after the step that it is at.")
+        if was_paused:
+            enqueue_run(session, run=run)
+    _changed(session, run, "cancelled", by_id=by_id, now=now)
+
+
+def pause_run(session: Session, *, run: Run, by_id: int | None, now: datetime) -> None:
+    """Have a run wait, for however long: the trainer stops after the step that it is at, and loses nothing.
+
+    Pausing a paused run does nothing. Raises Conflict where the run is over or being cancelled.
+    """
+    _require_under_way(session, run, _("pause"))
+    if run.pause_requested:
+        return
+    run.pause_requested = True
+    if run.state is RunState.WAITING:
+        run.message = _("Paused before it started.")
+    else:
+        run.message = _("Pausing: the trainer stops after the step that it is at.")
+    _changed(session, run, "paused", by_id=by_id, now=now)
+
+
+def continue_run(session: Session, *, run: Run, by_id: int | None, now: datetime) -> None:
+    """Let a paused run go on from where it is; one that is not paused goes on anyway.
+
+    Raises Conflict where the run is over or being cancelled.
+    """
+    _require_under_way(session, run, _("continue"))
+    if not run.pause_requested:
+        return
+    run.pause_requested = False
+    run.message = _("Waiting for the worker.") if run.state is RunState.WAITING else _("Going on.")
+    enqueue_run(session, run=run)
+    _changed(session, run, "continued", by_id=by_id, now=now)
+
+
+def _require_under_way(session: Session, run: Run, what: str) -> None:
+    """Hold the run, and raise Conflict where it goes nowhere any more."""
+    session.refresh(run, with_for_update=True)
+    if run.state.is_over:
+        raise Conflict(_("This run is over already, so there is nothing to %(what)s.", what=what))
+    if run.cancel_requested:
+        raise Conflict(_("This run is being cancelled, so there is nothing to %(what)s.", what=what))
+
+
+def _changed(session: Session, run: Run, verb: str, *, by_id: int | None, now: datetime) -> None:
     session.flush()
-    record_deed(session, action="run.cancelled", subject=run, subject_id=run.id, actor_id=by_id, now=now)
+    announce(session, "run", run.id)
+    announce(session, "line", run.line_id)
+    record_deed(session, action=f"run.{verb}", subject=run, subject_id=run.id, actor_id=by_id, now=now)
 
 
 def start_choices(session: Session, *, line: ModelLine) -> list[tuple[str, ModelVersion]]:
