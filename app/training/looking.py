@@ -268,8 +268,10 @@ def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
         if row.held_out_accuracy is not None and row.stage in {Stage.BEFORE, Stage.TRAINING}
     ]
     drawn = [
-        line_chart(losses, title="Loss", last_x=steps),
-        line_chart(accuracies, title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True),
+        line_chart(losses, name="loss", title=_("Loss"), last_x=steps),
+        line_chart(
+            accuracies, name="accuracy", title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True
+        ),
     ]
     return [chart for chart in drawn if chart is not None]
 
