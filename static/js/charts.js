@@ -19,7 +19,7 @@
       stroke: () => colour("--muted"), font: "12px system-ui, sans-serif",
       grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false },
     };
-    const across = { ...axis, label: figure.dataset.across, labelSize: 18, labelFont: axis.font, grid: { show: false } };
+    const across = { ...axis, size: 30, grid: { show: false } };
     const last = Number(figure.dataset.last);
     return {
       width, height: HEIGHT,
@@ -27,7 +27,7 @@
         x: { time: false, range: (_, low, high) => [Math.min(0, low), Math.max(last, high, 1)] },
         y: figure.dataset.percent === undefined ? {} : { range: [0, 1] },
       },
-      axes: [across, { ...axis, size: 56, values: (_, values) => values.map(say) }],
+      axes: [across, { ...axis, size: 56, space: 28, values: (_, values) => values.map(say) }],
       series: [
         { label: figure.dataset.across },
         {
@@ -50,6 +50,7 @@
     }
     place.replaceChildren();
     place.setAttribute("hx-morph-skip", ""); // what is drawn here is ours
+    place.setAttribute("aria-hidden", "true"); // the table says it
     charts.set(figure, new uPlot(options(figure, place.clientWidth), data, place));
     new ResizeObserver(() => charts.get(figure)?.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
   }
