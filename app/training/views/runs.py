@@ -28,6 +28,7 @@ from app.training.service.requesting import (
     request_run,
     start_choices,
 )
+from app.training.service.scheduling import find_due
 from app.training.views.lines import TheSettings
 from app.wording import gettext as _
 
@@ -39,7 +40,8 @@ def index(request: Request, person: CurrentPerson, session: DbSession) -> Respon
     """The runs on every line that this person may see, and a way to start one."""
     lines = visible_lines(session, person=person)
     ready = [(line, readiness(session, line=line)) for line in lines]
-    return render(request, "training/index.html", rows=run_rows(session, lines), lines=ready)
+    due = [(line, each, find_due(session, line=line, ready=each)) for line, each in ready]
+    return render(request, "training/index.html", rows=run_rows(session, lines), lines=due)
 
 
 @router.get("/campaigns/{campaign_id}/training", name="training:campaign")
@@ -47,8 +49,9 @@ def of_campaign(request: Request, campaign: ReadableCampaign, session: DbSession
     """What there is to train on, and the Train button: a part of the campaign's page, or a page of its own."""
     line = campaign.line
     ready = readiness(session, line=line) if line is not None else None
+    due = find_due(session, line=line, ready=ready) if line is not None and ready is not None else None
     template = "training/_campaign_training.html" if is_htmx(request) else "training/campaign.html"
-    return render(request, template, campaign=campaign, line=line, ready=ready)
+    return render(request, template, campaign=campaign, line=line, ready=ready, due=due)
 
 
 @router.get("/models/{line_id}/training", name="training:new")
