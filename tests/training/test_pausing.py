@@ -12,8 +12,9 @@ from app.background import WorkerStopping
 from app.errors import Conflict
 from app.training.carrying_out import carry_out
 from app.training.models import Run, RunState
-from app.training.service.requesting import cancel_run, continue_run, pause_run, readiness
+from app.training.service.requesting import readiness
 from app.training.service.scheduling import set_schedule, start_due_runs
+from app.training.service.steering import cancel_run, continue_run, pause_run
 from tests.conftest import NOW
 from tests.training.conftest import LONG, Shop, meanwhile, steps_taken, trainers_of
 from tests.training.test_carrying_out import numbers_of, undisturbed

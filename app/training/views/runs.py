@@ -20,15 +20,9 @@ from app.training.looking import run_page, run_rows
 from app.training.models import Run
 from app.training.schemas import OverrideForm, RunForm
 from app.training.service.deciding import deploy_passed, override_gate
-from app.training.service.requesting import (
-    cancel_run,
-    continue_run,
-    pause_run,
-    readiness,
-    request_run,
-    start_choices,
-)
+from app.training.service.requesting import readiness, request_run, start_choices
 from app.training.service.scheduling import find_due
+from app.training.service.steering import cancel_run, continue_run, pause_run
 from app.training.views.lines import TheSettings
 from app.wording import gettext as _
 
