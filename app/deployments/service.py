@@ -10,6 +10,7 @@ from app.audit import record_deed
 from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion, VersionKind
 from app.deployments.rollback import version_before
 from app.errors import Conflict, NotFound
+from app.live.announcing import announce
 from app.queue import enqueue
 from app.wording import gettext as _
 
@@ -183,6 +184,7 @@ def deploy_version(
     record_deed(
         session, action="version.deployed", subject=version, subject_id=version.id, actor_id=by_id, now=now, **deed
     )
+    announce(session, "line", version.line_id)
     enqueue(session, "deployments:publish", lock="model-server", line_id=version.line_id)
     enqueue(session, "comparisons:turn_over", line_id=version.line_id)
     return deployment

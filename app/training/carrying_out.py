@@ -5,6 +5,7 @@ process of its own. It outlives a worker that dies, and whoever carries the run 
 is told to stop sends it away first, and whoever carries the run on starts it again from its checkpoint.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +19,13 @@ from app.datasets.models import SnapshotState
 from app.datasets.service.freezing import freeze_snapshot
 from app.deployments.models import ModelVersion
 from app.errors import Conflict, DomainError
+from app.live.announcing import announce
 from app.training.models import LineProbe, Run, RunState
 from app.training.run_folder import (
     Metrics,
     alone,
     end_of_log,
-    order_cancellation,
+    give_order,
     read_starts,
     write_request,
     write_starts,
@@ -38,6 +40,7 @@ from trainer.contract.run import (
     MODEL_FOLDER,
     REPORT_FILE,
     Budget,
+    Command,
     Hyperparameters,
     ModelRef,
     ProbePrompt,
@@ -47,30 +50,42 @@ from trainer.contract.run import (
 from trainer.contract.server import version_name
 from trainer.contract.steps import Step, passing
 
+log = logging.getLogger(__name__)
+
 POLL_SECONDS = 0.7
 """How often the run's row is brought up to date while the trainer works."""
 MOST_STARTS_IN_VAIN = 3
 """How often a trainer that died is started again without getting further than before."""
 CANCEL_PATIENCE_SECONDS = 60.0
 """How long a trainer may take to heed a cancellation before it is killed: loading a large model takes a while."""
+PAUSE_PATIENCE_SECONDS = 120.0
+"""How long a paused trainer waits where it is, to go on at once; then it leaves with a checkpoint, and its memory is
+free for others."""
 LEAVE_SECONDS = 5.0
 """How long a trainer may take to write a checkpoint and leave, less than `palate up` waits for the worker to stop."""
 WAITING_TO_GO_ON = (
     "Waiting to go on: the worker was stopped. The run goes on from where it is once a worker runs again."
 )
+PUT_ASIDE = "Paused. The run goes on from where it is once somebody continues it."
+
+
+class RunPutAside(Exception):
+    """The run is paused and its trainer gone. Whoever continues or cancels it puts it in line again."""
 
 
 def carry_out(place: Workplace, *, run_id: int, poll_seconds: float = POLL_SECONDS) -> None:
     """Bring a run to its end, wherever it stands; a run that is over is left alone.
 
     A worker that is only taken for dead may still be at it: then this one waits, and finds the run over.
-    Raises WorkerStopping where the worker was told to stop first.
+    Raises WorkerStopping where the worker was told to stop first. A run that stays paused is left for later.
     """
     folder = place.settings.runs_dir.resolve() / str(run_id)
     with alone(folder.with_name(f"{run_id}.worker-lock")):
         try:
             if _prepare(place, run_id=run_id, folder=folder):
                 _train(place, run_id=run_id, folder=folder, poll_seconds=poll_seconds)
+        except RunPutAside:
+            log.info("Run %s is paused and put aside.", run_id)
         except DomainError as error:
             _stop(place, run_id, RunState.FAILED, error.message)
 
@@ -103,16 +118,20 @@ def _stop(place: Workplace, run_id: int, state: RunState, message: str) -> None:
 
 
 def _prepare(place: Workplace, *, run_id: int, folder: Path) -> bool:
-    """Freeze the snapshot, write the request and mark the run as running; False where it is over already."""
+    """Freeze the snapshot, write the request and mark the run as running.
+
+    False where it is over already, or was paused before it started.
+    """
     with place.session_factory.begin() as session:
         run = session.get_one(Run, run_id, with_for_update=True)
-        if run.state.is_over:
+        if run.state.is_over or (run.is_paused and run.state is RunState.WAITING):
             return False
         snapshot_id, frozen = run.snapshot_id, run.snapshot.state is SnapshotState.READY
         if run.state is RunState.WAITING:
             run.state = RunState.RUNNING
             run.started_at = place.clock()
             run.message = "Starting." if frozen else _("Freezing the snapshot.")
+            announce(session, "run", run_id)
     passing(Step.RUN_BEGUN)
     if not frozen:
         freeze_snapshot(place.session_factory, place.settings, snapshot_id=snapshot_id, now=place.clock())
@@ -157,27 +176,31 @@ def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float)
     """Start the trainer or find it, and keep the run's row up to date until its report is there.
 
     None where the run was cancelled before there was a report. Raises Conflict where the trainer keeps dying,
-    WorkerStopping where the worker is told to stop.
+    WorkerStopping where the worker is told to stop, RunPutAside where it stays paused.
     """
     trainer, metrics = TrainerProcess(folder), Metrics.of(folder)
-    give_up_at: float | None = None
+    wanted, wanted_since = Command.RUN, time.monotonic()
     while True:
         alive = trainer.is_alive()  # asked before looking for the report, which is the last thing that it writes
-        cancelled = _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
+        before, wanted = wanted, _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
+        if wanted is not before:
+            wanted_since = time.monotonic()
+        waited = time.monotonic() - wanted_since
         if (folder / REPORT_FILE).is_file():
             trainer.let_end(seconds=10)
             _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
             return read_json(folder / REPORT_FILE, Report)
-        if not alive and cancelled:
+        if not alive and wanted is Command.CANCEL:
             return None
         if place.stopping.is_set():
             _leave(place, run_id=run_id, folder=folder, trainer=trainer, metrics=metrics)
+        if wanted is Command.PAUSE and (not alive or waited > PAUSE_PATIENCE_SECONDS):
+            _put_aside(place, run_id=run_id, folder=folder, trainer=trainer, metrics=metrics)
+            continue
+        give_order(folder, wanted)
         if not alive:
             _start_again(trainer, folder, metrics, log_environment=place.settings.log_environment)
-        elif cancelled and give_up_at is None:
-            order_cancellation(folder)
-            give_up_at = time.monotonic() + CANCEL_PATIENCE_SECONDS
-        elif give_up_at is not None and time.monotonic() > give_up_at:
+        elif wanted is Command.CANCEL and waited > CANCEL_PATIENCE_SECONDS:
             trainer.kill()
         place.stopping.wait(poll_seconds)
 
@@ -208,22 +231,42 @@ def _start_again(
 
 def _leave(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerProcess, metrics: Metrics) -> NoReturn:
     """Send the trainer away and leave the run, still running, to whoever carries it on. Raises WorkerStopping."""
-    if trainer.is_alive():
-        trainer.send_away(patience_seconds=LEAVE_SECONDS)
-        write_starts(folder, read_starts(folder).one_less())
+    _send_away(folder, trainer)
     _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
-    waiting = update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING, ~Run.cancel_requested)
+    waiting = update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING)
     with place.session_factory.begin() as session:
-        session.execute(waiting.values(message=WAITING_TO_GO_ON))
+        session.execute(waiting.where(~Run.cancel_requested, ~Run.pause_requested).values(message=WAITING_TO_GO_ON))
+        announce(session, "run", run_id)
     raise WorkerStopping
 
 
-def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metrics) -> bool:
-    """Write how far the run has come into its row; whether somebody wants it cancelled."""
+def _put_aside(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerProcess, metrics: Metrics) -> None:
+    """Send a paused trainer away and leave the run until it is continued. Raises RunPutAside, unless the trainer
+    has ended the run meanwhile.
+    """
+    _send_away(folder, trainer)
+    if (folder / REPORT_FILE).is_file():
+        return
+    _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
+    paused = update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING, Run.pause_requested)
+    with place.session_factory.begin() as session:
+        session.execute(paused.values(message=PUT_ASIDE))
+        announce(session, "run", run_id)
+    raise RunPutAside
+
+
+def _send_away(folder: Path, trainer: TrainerProcess) -> None:
+    if trainer.is_alive():
+        trainer.send_away(patience_seconds=LEAVE_SECONDS)
+        write_starts(folder, read_starts(folder).one_less())
+
+
+def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metrics) -> Command:
+    """Write how far the run has come into its row; what people want of it."""
     news = metrics.read_on()
     log = end_of_log(folder / LOG_FILE)
     with place.session_factory.begin() as session:
-        run = session.execute(select(Run.cancel_requested, Run.log).where(Run.id == run_id)).one()
+        run = session.execute(select(Run.cancel_requested, Run.pause_requested, Run.log).where(Run.id == run_id)).one()
         values: dict[str, object] = {"log": log} if log != run.log else {}
         if news and metrics.latest is not None:
             values["fraction"] = metrics.latest.fraction
@@ -232,7 +275,10 @@ def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metr
                 values["message"] = metrics.message
         if values:
             session.execute(update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING).values(values))
-    return bool(run.cancel_requested)
+            announce(session, "run", run_id)
+    if run.cancel_requested:
+        return Command.CANCEL
+    return Command.PAUSE if run.pause_requested else Command.RUN
 
 
 # --- After

@@ -1,4 +1,7 @@
-"""The geometry of a small line chart, drawn by the server: points and ticks in the units of an SVG's view box."""
+"""The geometry of a small line chart, drawn by the server: points and ticks in the units of an SVG's view box.
+
+Where scripts run, static/js/charts.js draws it anew from the table that goes with it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -29,12 +32,26 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Value:
+    """One row of the table behind a chart: the value as it is, and as people read it."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """Everything that a template needs to draw one line."""
 
+    name: str
+    """Tells the charts of a page apart."""
     title: str
     summary: str
     """What the chart shows, in a sentence, for those who do not see it."""
+    rows: list[Value]
+    last_x: float
+    as_percent: bool
     points: str
     dots: list[Dot]
     x_ticks: list[Tick]
@@ -48,7 +65,13 @@ class Chart:
 
 
 def line_chart(
-    points: Sequence[tuple[float, float]], *, title: str, last_x: float, as_percent: bool = False, dotted: bool = False
+    points: Sequence[tuple[float, float]],
+    *,
+    name: str,
+    title: str,
+    last_x: float,
+    as_percent: bool = False,
+    dotted: bool = False,
 ) -> Chart | None:
     """A chart of (x, y) points in order of x, up to `last_x`; None without any point.
 
@@ -66,6 +89,7 @@ def line_chart(
         for (x, y), point, label in zip(plotted, points, shown, strict=True)
     ]
     return Chart(
+        name=name,
         title=title,
         summary=_(
             "%(title)s: %(first)s at first, %(last)s at step %(step)s.",
@@ -74,6 +98,9 @@ def line_chart(
             last=shown[-1],
             step=f"{points[-1][0]:g}",
         ),
+        rows=[Value(x, y, label) for (x, y), label in zip(points, shown, strict=True)],
+        last_x=most_x,
+        as_percent=as_percent,
         points=" ".join(f"{x:.1f},{y:.1f}" for x, y in plotted),
         dots=dots if dotted else dots[-1:],
         x_ticks=[Tick(_across(share), f"{most_x * share:.0f}") for share in (0, 0.25, 0.5, 0.75, 1)],

@@ -4,11 +4,12 @@ from procrastinate import Blueprint, JobContext, RetryStrategy
 
 from app.background import WorkerStopping, workplace
 from app.deployments.model_server import unload_versions
-from app.queue import enqueue
 from app.training.carrying_out import carry_out as carry_out_run
 from app.training.carrying_out import fail_run
+from app.training.models import Run
 from app.training.service import scheduling
 from app.training.service.deciding import idle_version_names
+from app.training.service.requesting import enqueue_run
 from app.wording import gettext as _
 from trainer.contract.steps import Step, passing
 
@@ -30,7 +31,7 @@ def carry_out(context: JobContext, *, run_id: int) -> None:
         carry_out_run(place, run_id=run_id)
     except WorkerStopping:
         with place.session_factory.begin() as session:
-            enqueue(session, "training:carry_out", run_id=run_id)
+            enqueue_run(session, run=session.get_one(Run, run_id))
     except Exception as error:
         if context.job.attempts >= MOST_ATTEMPTS:
             fail_run(place, run_id=run_id, reason=_("The worker met an error again and again: %(error)s", error=error))

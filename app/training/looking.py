@@ -23,7 +23,7 @@ from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.models import GateOverride, Run
 from app.training.service.deciding import checks_of, find_override
-from app.training.service.scheduling import find_schedule
+from app.training.service.scheduling import Due, find_due
 from app.wording import gettext as _
 from app.wording import mark as N_
 from trainer.contract.report import PromptSamples, Report
@@ -132,8 +132,8 @@ class LinePage:
     card: LineCard
     versions: list[VersionRow]
     history: Sequence[Deployment]
-    every_judgments: int | None
-    """New judgments after which the line trains by itself; None where it does not."""
+    due: Due | None
+    """When it trains by itself; None where it does not."""
 
 
 def line_page(session: Session, settings: Settings, line: ModelLine, *, person: Person) -> LinePage:
@@ -149,12 +149,11 @@ def line_page(session: Session, settings: Settings, line: ModelLine, *, person: 
         refused = run is not None and is_blocked(checks_of(run)) and run.id not in overridden
         is_current = card.current is not None and version.id == card.current.id
         rows.append(VersionRow(version=version, run=run, is_current=is_current, refused=refused))
-    schedule = find_schedule(session, line_id=line.id)
     return LinePage(
         card=card,
         versions=rows,
         history=deployment_history(session, line_id=line.id),
-        every_judgments=schedule.every_judgments if schedule is not None else None,
+        due=find_due(session, line=line),
     )
 
 
@@ -268,8 +267,10 @@ def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
         if row.held_out_accuracy is not None and row.stage in {Stage.BEFORE, Stage.TRAINING}
     ]
     drawn = [
-        line_chart(losses, title="Loss", last_x=steps),
-        line_chart(accuracies, title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True),
+        line_chart(losses, name="loss", title=_("Loss"), last_x=steps),
+        line_chart(
+            accuracies, name="accuracy", title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True
+        ),
     ]
     return [chart for chart in drawn if chart is not None]
 

@@ -63,6 +63,10 @@ class Run(Base):
     log: Mapped[str] = mapped_column(server_default="", comment="the end of the trainer's log")
     deploys_when_passed: Mapped[bool] = mapped_column(server_default=text("true"))
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    pause_requested: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="the trainer waits, or left with a checkpoint, until taken back",
+    )
     report: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), comment="trainer.contract.Report")
     gate: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True), comment="the gate's checks, as decided")
     model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"), unique=True)
@@ -78,6 +82,11 @@ class Run(Base):
     start_version: Mapped[ModelVersion] = relationship(foreign_keys="Run.start_version_id")
     model_version: Mapped[ModelVersion | None] = relationship(foreign_keys="Run.model_version_id")
     requested_by: Mapped[User | None] = relationship()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is under way and waits for somebody to continue it."""
+        return self.pause_requested and not self.state.is_over
 
 
 class GateOverride(Base):

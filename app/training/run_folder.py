@@ -72,9 +72,15 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def order_cancellation(folder: Path) -> None:
-    """Tell the trainer to stop after the step that it is at."""
-    write_json(folder / CONTROL_FILE, Control(command=Command.CANCEL))
+def give_order(folder: Path, command: Command) -> None:
+    """Tell the trainer what to do after the step that it is at, unless that was the last that it was told."""
+    path = folder / CONTROL_FILE
+    try:
+        told = read_json(path, Control).command if path.is_file() else Command.RUN
+    except ValueError:
+        told = None
+    if told is not command:
+        write_json(path, Control(command=command))
 
 
 def end_of_log(path: Path, *, characters: int = LOG_CHARACTERS) -> str:

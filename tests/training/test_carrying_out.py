@@ -18,7 +18,7 @@ from app.deployments.models import Deployment, ModelVersion
 from app.training.carrying_out import MOST_STARTS_IN_VAIN, carry_out
 from app.training.models import Run, RunState
 from app.training.run_folder import write_request
-from app.training.service.requesting import cancel_run
+from app.training.service.steering import cancel_run
 from tests.conftest import NOW
 from tests.training.conftest import LONG, QUICK, Shop, kill_trainers, meanwhile, steps_taken, trainers_of
 from trainer.contract.files import read_json

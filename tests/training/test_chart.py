@@ -8,11 +8,13 @@ from app.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_cha
 
 
 def test_nothing_is_drawn_without_a_point() -> None:
-    assert line_chart([], title="Loss", last_x=10) is None
+    assert line_chart([], name="loss", title="Loss", last_x=10) is None
 
 
 def test_shares_are_drawn_between_nothing_and_all() -> None:
-    chart = line_chart([(0, 0.5), (50, 1.0)], title="Held-out accuracy", last_x=100, as_percent=True, dotted=True)
+    chart = line_chart(
+        [(0, 0.5), (50, 1.0)], name="accuracy", title="Held-out accuracy", last_x=100, as_percent=True, dotted=True
+    )
     assert chart is not None
     middle = (TOP + HEIGHT - BOTTOM) / 2
     assert chart.points == f"{LEFT:.1f},{middle:.1f} {(LEFT + WIDTH - RIGHT) / 2:.1f},{TOP:.1f}"
@@ -26,7 +28,9 @@ def test_shares_are_drawn_between_nothing_and_all() -> None:
     st.integers(1, 1000),
 )
 def test_every_point_lies_inside_the_plot(values: list[float], last: int) -> None:
-    chart = line_chart([(float(step), value) for step, value in enumerate(values)], title="Loss", last_x=last)
+    chart = line_chart(
+        [(float(step), value) for step, value in enumerate(values)], name="loss", title="Loss", last_x=last
+    )
     assert chart is not None
     for point in chart.points.split():
         x, y = map(float, point.split(","))

@@ -9,7 +9,8 @@ from app.accounts.service.sign_ins import Person
 from app.campaigns.models import Campaign
 from app.errors import Conflict, Invalid
 from app.training.models import RunState
-from app.training.service.requesting import LEAST_TRAINING_PAIRS, cancel_run, readiness, request_run
+from app.training.service.requesting import LEAST_TRAINING_PAIRS, readiness, request_run
+from app.training.service.steering import cancel_run
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign

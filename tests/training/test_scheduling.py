@@ -81,3 +81,14 @@ def test_a_manager_sets_it_on_the_lines_page(session: Session, line: ModelLine, 
     assert "after every 250 new judgments" in browser.get(f"/models/{line.id}").text
     browser.post(address, data={"every": "250", "off": "true"})
     assert session.scalars(select(LineSchedule)).all() == []
+
+
+def test_the_pages_say_how_far_a_line_is_to_its_next_run(
+    session: Session, campaign: Campaign, line: ModelLine, signed_in: SignedIn
+) -> None:
+    set_schedule(session, line=line, every=40, by_id=None, now=NOW)
+    judge_pairs(session, campaign, train=20, held_out=5)
+    browser: TestClient = signed_in(make_user(session, Role.ADMIN))
+    assert "So far there are 25 since the last one" in browser.get(f"/models/{line.id}").text
+    for address in ("/runs", f"/campaigns/{campaign.id}/training"):
+        assert "after every 40 new judgments; 25 so far" in browser.get(address).text

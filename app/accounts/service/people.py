@@ -19,6 +19,7 @@ from app.accounts.service.passwords import new_password_hash, password_matches, 
 from app.accounts.service.sign_ins import end_all_sign_ins
 from app.audit import record_deed
 from app.errors import Conflict, Invalid, NotFound
+from app.live.announcing import announce
 from app.wording import gettext as _
 from app.wording import mark as N_
 
@@ -121,6 +122,7 @@ def set_role(session: Session, *, user: User, role: Role, by_id: int | None, now
     if user.is_admin:
         require_another_admin(session, than=user)
     before, user.role = user.role, role
+    announce(session, "person", user.id)
     _record(session, "user.role_changed", user, by_id=by_id, now=now, before=before, after=role)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import Role, SignIn, User
 from app.database import find_row
+from app.live.announcing import announce
 
 SEEN_EVERY = timedelta(minutes=5)
 """How stale `last_seen_at` may be, so that most requests write nothing."""
@@ -71,7 +72,9 @@ def find_person(session: Session, *, token: str, lasts: timedelta, now: datetime
 
 def end_sign_in(session: Session, *, token: str) -> None:
     """Forget this browser."""
-    session.execute(delete(SignIn).where(SignIn.token_sha256 == token_sha256(token)))
+    ended = delete(SignIn).where(SignIn.token_sha256 == token_sha256(token)).returning(SignIn.user_id)
+    if (user_id := session.scalar(ended)) is not None:
+        announce(session, "person", user_id)
 
 
 def end_all_sign_ins(session: Session, *, user_id: int, except_token: str | None = None) -> None:
@@ -80,6 +83,7 @@ def end_all_sign_ins(session: Session, *, user_id: int, except_token: str | None
     if except_token is not None:
         statement = statement.where(SignIn.token_sha256 != token_sha256(except_token))
     session.execute(statement)
+    announce(session, "person", user_id)
 
 
 def list_sign_ins(session: Session, *, user_id: int, now: datetime) -> list[SignIn]:

@@ -10,6 +10,7 @@ from app.campaigns.models import Campaign, CampaignState
 from app.campaigns.service.progress import campaign_progress
 from app.campaigns.service.sources import find_writer
 from app.errors import Conflict
+from app.live.announcing import announce
 from app.queue import enqueue
 from app.wording import gettext as _
 
@@ -85,4 +86,5 @@ def _lock(session: Session, campaign: Campaign) -> None:
 
 def _record(session: Session, campaign: Campaign, verb: str, *, by_id: int | None, now: datetime) -> None:
     session.flush()
+    announce(session, "campaign", campaign.id)
     record_deed(session, action=f"campaign.{verb}", subject=campaign, subject_id=campaign.id, actor_id=by_id, now=now)

@@ -15,6 +15,7 @@ from app.audit import record_deed
 from app.campaigns.access import LEVELS, ceiling, find_enrolment
 from app.campaigns.models import Access, Campaign, Enrolment, InvitedEnrolment
 from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.live.announcing import announce
 from app.wording import gettext as _
 
 
@@ -84,6 +85,7 @@ def remove_enrolment(session: Session, *, campaign: Campaign, user_id: int, by_i
     user = enrolment.user
     session.delete(enrolment)
     session.flush()
+    announce(session, "person", user_id)
     _record(session, campaign, "person_removed", by_id=by_id, now=now, user_id=user_id)
     return user
 
@@ -183,6 +185,7 @@ def _set_part(
         session.add(enrolment)
     enrolment.judges, enrolment.access = judges, access
     session.flush()
+    announce(session, "person", user.id)
     _record(session, campaign, "person_enrolled", by_id=by_id, now=now, user_id=user.id, judges=judges, access=access)
     return enrolment
 

@@ -32,6 +32,8 @@ from app.clock import Now
 from app.database import DbSession
 from app.errors import DomainError
 from app.forms import Submission, submitted
+from app.live.announcing import topic
+from app.live.stream import follow
 from app.templating import is_htmx, render
 
 router = APIRouter(prefix="/campaigns")
@@ -104,6 +106,13 @@ def show(
         may_manage=may_manage,
         said=said,
     )
+
+
+@router.get("/{campaign_id}/events", name="campaigns:events")
+async def events(request: Request, campaign: ReadableCampaign) -> Response:
+    """When a campaign gets further, and when something changes on its line."""
+    line = [] if campaign.line_id is None else [topic("line", campaign.line_id)]
+    return follow(request, [topic("campaign", campaign.id), *line])
 
 
 @router.get("/{campaign_id}/edit", name="campaigns:edit")

@@ -25,6 +25,7 @@ from app.generation.distinct import most_distinct
 from app.generation.models import Completion, CompletionSource, Prompt, PromptState
 from app.generation.normalising import text_sha256
 from app.generation.seeds import draw_seed
+from app.live.announcing import announce
 from app.queue import enqueue
 from app.wording import gettext as _
 from trainer.contract.steps import Step, passing
@@ -228,6 +229,7 @@ def store_comparison(
     session.add_all([*completions, comparison])
     session.flush()
     _add_members_and_slots(session, comparison, completions)
+    announce(session, "campaign", campaign_id)
     return comparison
 
 
@@ -299,6 +301,7 @@ def _note(session: Session, *, campaign_id: int, state: QueueState, now: datetim
     row = {"state": state, "message": "", "failures": 0, "to_make": to_make, "updated_at": now}
     statement = insert(CampaignQueue).values(campaign_id=campaign_id, **row)
     session.execute(statement.on_conflict_do_update(index_elements=["campaign_id"], set_=row))
+    announce(session, "campaign", campaign_id)
 
 
 def _stall(session: Session, *, campaign_id: int, message: str, now: datetime) -> None:
@@ -306,4 +309,5 @@ def _stall(session: Session, *, campaign_id: int, message: str, now: datetime) -
     queue = session.get_one(CampaignQueue, campaign_id)
     queue.state, queue.message, queue.updated_at = QueueState.STALLED, message, now
     queue.failures += 1
+    announce(session, "campaign", campaign_id)
     request_fill(session, campaign_id=campaign_id, at=now + min(LONGEST_WAIT, timedelta(seconds=2**queue.failures)))

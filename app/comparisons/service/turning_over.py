@@ -10,6 +10,7 @@ from app.campaigns.service.sources import find_writer
 from app.comparisons.models import Comparison, ComparisonState
 from app.comparisons.service.queueing import request_fill
 from app.generation.models import Prompt, PromptState
+from app.live.announcing import announce
 from trainer.contract.steps import Step, passing
 
 # A comparison goes only when it and all its slots, still free, are locked by us: nobody can be leasing it at this
@@ -47,6 +48,7 @@ def turn_over(session: Session, *, line_id: int, now: datetime) -> int:
         if campaign.turns_over:
             dropped += _drop_older(session, campaign_id=campaign.id, version_id=writer.id, now=now)
         request_fill(session, campaign_id=campaign.id)
+        announce(session, "campaign", campaign.id)
     return dropped
 
 

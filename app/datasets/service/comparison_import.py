@@ -22,6 +22,7 @@ from app.generation.lines import MOST_BYTES, numbered_lines
 from app.generation.models import Import, ImportKind, ImportState
 from app.generation.service.imports import begin_import
 from app.generation.service.prompts import refill
+from app.live.announcing import announce
 from app.wording import gettext as _
 from trainer.contract.files import file_sha256
 
@@ -202,6 +203,7 @@ def _finish(session_factory: SessionFactory, *, import_id: int, message: str, no
         record.counts = {**counts, "share_read": record.counts.get("share_read", 0.0) if message else 1.0}
         record.state = ImportState.FAILED if message else ImportState.DONE
         record.message, record.finished_at = message, now
+        announce(session, "campaign", record.campaign_id)
         record_deed(
             session,
             action="comparisons.imported",

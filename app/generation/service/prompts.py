@@ -15,6 +15,7 @@ from app.errors import Conflict, Invalid
 from app.generation.models import Prompt, PromptState
 from app.generation.prompt_lines import BadLine, PromptDraft, prompt_draft, tidy_tags
 from app.generation.service.splits import place, remember
+from app.live.announcing import announce
 from app.queue import enqueue
 from app.wording import gettext as _
 
@@ -177,6 +178,7 @@ def try_all_again(session: Session, *, campaign: Campaign, by_id: int | None, no
 
 def refill(session: Session, campaign: Campaign) -> None:
     """Have comparisons made of prompts that an open campaign just got."""
+    announce(session, "campaign", campaign.id)
     if campaign.is_open:
         name = f"fill-{campaign.id}"
         enqueue(session, "comparisons:fill_queue", once=name, lock=name, campaign_id=campaign.id)

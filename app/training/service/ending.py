@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.audit import record_deed
 from app.deployments.models import VersionKind
 from app.deployments.service import deploy_version, register_version
+from app.live.announcing import announce
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked, judge
 from app.training.models import Run, RunState
@@ -56,7 +57,7 @@ def _succeed(session: Session, run: Run, report: Report, *, model_path: str, now
     checks = judge(report)
     run.model_version = version
     run.gate = [check.model_dump(mode="json") for check in checks]
-    deploys = run.deploys_when_passed and not run.cancel_requested and not is_blocked(checks)
+    deploys = run.deploys_when_passed and not (run.cancel_requested or run.pause_requested) and not is_blocked(checks)
     _end(session, run, RunState.SUCCEEDED, _outcome(checks, deploys=deploys), now=now)
     if deploys:
         reason = _("Run %(id)s passed the gate.", id=run.id)
@@ -74,9 +75,12 @@ def _end(session: Session, run: Run, state: RunState, message: str, *, now: date
     run.state = state
     run.message = message.replace("\x00", "�")
     run.finished_at = now
+    run.pause_requested = False
     if state is RunState.SUCCEEDED:
         run.fraction = 1.0
     session.flush()
+    announce(session, "run", run.id)
+    announce(session, "line", run.line_id)
     record_deed(session, action=f"run.{state.value}", subject=run, subject_id=run.id, actor_id=None, now=now)
 
 

@@ -1,4 +1,4 @@
-"""Asking for a run, seeing whether one would make sense, and calling one off."""
+"""Asking for a run, and seeing whether one would make sense."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from app.datasets.service.snapshots import request_snapshot
 from app.deployments.models import ModelLine, ModelVersion
 from app.deployments.service import base_version, current_version, lock_line, next_version_number
 from app.errors import Conflict, Invalid
+from app.live.announcing import announce
 from app.queue import enqueue
 from app.training.models import Run, RunState
 from app.wording import gettext as _
@@ -58,6 +59,8 @@ def readiness(session: Session, *, line: ModelLine) -> Readiness:
 
 def _obstacle(counts: Counts, under_way: Run | None) -> str | None:
     if under_way is not None:
+        if under_way.is_paused:
+            return _("Run %(id)s on this line is paused. Continue it, or cancel it.", id=under_way.id)
         return _("Run %(id)s is under way on this line. Wait until it is over, or cancel it.", id=under_way.id)
     if counts.judgments == 0:
         return _("Nothing has been judged on this line yet. Judge some comparisons first.")
@@ -124,9 +127,18 @@ def request_run(
     session.add(run)
     session.flush()
     record_deed(session, action="run.requested", subject=run, subject_id=run.id, actor_id=by_id, now=now)
-    # The snapshot's own lock: the run starts once its freezing, enqueued just before, is over.
-    enqueue(session, "training:carry_out", lock=f"snapshot:{snapshot.id}", run_id=run.id)
+    enqueue_run(session, run=run)
+    announce(session, "line", line.id)
     return run
+
+
+def enqueue_run(session: Session, *, run: Run) -> None:
+    """Have the worker carry a run out, or on.
+
+    The snapshot's own lock: the run starts once its freezing is over, and while somebody is at it, nobody else waits
+    for them inside the worker; who comes after finds the run over.
+    """
+    enqueue(session, "training:carry_out", lock=f"snapshot:{run.snapshot_id}", run_id=run.id)
 
 
 def find_run_under_way(session: Session, *, line_id: int) -> Run | None:
@@ -137,27 +149,6 @@ def find_run_under_way(session: Session, *, line_id: int) -> Run | None:
 def _last_run(session: Session, *, line_id: int, states: tuple[RunState, ...] | list[RunState]) -> Run | None:
     query = select(Run).where(Run.line_id == line_id, Run.state.in_(states)).order_by(Run.id.desc()).limit(1)
     return session.scalars(query).one_or_none()
-
-
-def cancel_run(session: Session, *, run: Run, by_id: int | None, now: datetime) -> None:
-    """Call a run off: at once while it waits, else as soon as the trainer listens, between two steps.
-
-    Raises Conflict where the run is over.
-    """
-    session.refresh(run, with_for_update=True)
-    if run.state.is_over:
-        raise Conflict(_("This run is over already, so there is nothing to cancel."))
-    if run.cancel_requested:
-        return
-    run.cancel_requested = True
-    if run.state is RunState.WAITING:
-        run.state = RunState.CANCELLED
-        run.message = _("Cancelled before it started.")
-        run.finished_at = now
-    else:
-        run.message = _("Cancelling: the trainer stops after the step that it is at.")
-    session.flush()
-    record_deed(session, action="run.cancelled", subject=run, subject_id=run.id, actor_id=by_id, now=now)
 
 
 def start_choices(session: Session, *, line: ModelLine) -> list[tuple[str, ModelVersion]]:

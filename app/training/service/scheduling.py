@@ -1,5 +1,6 @@
 """Training by itself: a line whose manager asked for it starts a run after every so many new judgments."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
@@ -11,7 +12,7 @@ from app.deployments.models import ModelLine
 from app.deployments.service import lock_line
 from app.errors import Invalid
 from app.training.models import LineSchedule, Run
-from app.training.service.requesting import LEAST_TRAINING_PAIRS, readiness, request_run
+from app.training.service.requesting import LEAST_TRAINING_PAIRS, Readiness, readiness, request_run
 from app.wording import gettext as _
 
 LEAST = LEAST_TRAINING_PAIRS
@@ -51,9 +52,30 @@ def start_due_runs(session: Session, *, now: datetime) -> list[Run]:
     for line_id, every in session.execute(query).all():
         line = lock_line(session, line_id=line_id)
         ready = readiness(session, line=line)
-        before = (
-            judgment_counts(session, line_id=line_id, as_of=ready.last.snapshot.as_of).judgments if ready.last else 0
-        )
-        if ready.obstacle is None and ready.counts.judgments - before >= every:
+        if ready.obstacle is None and judgments_gathered(session, ready) >= every:
             started.append(request_run(session, line=line, person=None, now=now))
     return started
+
+
+def judgments_gathered(session: Session, ready: Readiness) -> int:
+    """Judgments of a line that its last run did not take in, however that one ended."""
+    if ready.last is None:
+        return ready.counts.judgments
+    seen = judgment_counts(session, line_id=ready.last.line_id, as_of=ready.last.snapshot.as_of)
+    return max(0, ready.counts.judgments - seen.judgments)
+
+
+@dataclass(frozen=True)
+class Due:
+    """How far a line is to its next run by itself: `gathered` of `every` judgments."""
+
+    every: int
+    gathered: int
+
+
+def find_due(session: Session, *, line: ModelLine, ready: Readiness | None = None) -> Due | None:
+    """How far a line is to its next run by itself; None where it is trained by hand alone."""
+    schedule = find_schedule(session, line_id=line.id)
+    if schedule is None:
+        return None
+    return Due(schedule.every_judgments, judgments_gathered(session, ready or readiness(session, line=line)))

@@ -15,6 +15,8 @@ from app.deployments.model_folders import checked_folder
 from app.deployments.service import create_line, get_version, roll_back
 from app.errors import Conflict, Invalid, NotFound
 from app.forms import Submission, submitted
+from app.live.announcing import topic
+from app.live.stream import follow
 from app.settings import Settings
 from app.templating import render
 from app.training.access import ManagedLine, ReadableLine, visible_lines
@@ -88,6 +90,12 @@ def register(
     return render(request, "deployments/new.html", status=422, form=form, roots=roots)
 
 
+@router.get("/models/events", name="deployments:events")
+def events(request: Request, person: CurrentPerson, session: DbSession) -> Response:
+    """When something changes on any line that this person may see."""
+    return follow(request, [topic("line", line.id) for line in visible_lines(session, person=person)])
+
+
 @router.get("/models/{line_id}", name="deployments:show")
 def show(
     request: Request, line: ReadableLine, person: CurrentPerson, session: DbSession, settings: TheSettings
@@ -125,6 +133,12 @@ def schedule(
 def serving(request: Request, line: ReadableLine, session: DbSession, settings: TheSettings) -> Response:
     """What serves on a line just now, for pages that wait for it."""
     return render(request, "deployments/_serving.html", serving=serving_of(settings, session, [line])[line.id])
+
+
+@router.get("/models/{line_id}/events", name="deployments:events_of_line")
+async def events_of_line(request: Request, line: ReadableLine) -> Response:
+    """When something changes on a line."""
+    return follow(request, [topic("line", line.id)])
 
 
 @router.post("/models/{line_id}/deployment", name="deployments:deploy")

@@ -12,13 +12,17 @@ from app.database import DbSession
 from app.deployments.models import ModelLine
 from app.errors import Conflict, Invalid
 from app.forms import Submission, submitted
+from app.live.announcing import topic
+from app.live.stream import follow
 from app.templating import is_htmx, render
 from app.training.access import ManagedRun, ReadableLine, ReadableRun, TrainableLine, TrainableRun, visible_lines
 from app.training.looking import run_page, run_rows
 from app.training.models import Run
 from app.training.schemas import OverrideForm, RunForm
 from app.training.service.deciding import deploy_passed, override_gate
-from app.training.service.requesting import cancel_run, readiness, request_run, start_choices
+from app.training.service.requesting import readiness, request_run, start_choices
+from app.training.service.scheduling import find_due
+from app.training.service.steering import cancel_run, continue_run, pause_run
 from app.training.views.lines import TheSettings
 from app.wording import gettext as _
 
@@ -30,7 +34,8 @@ def index(request: Request, person: CurrentPerson, session: DbSession) -> Respon
     """The runs on every line that this person may see, and a way to start one."""
     lines = visible_lines(session, person=person)
     ready = [(line, readiness(session, line=line)) for line in lines]
-    return render(request, "training/index.html", rows=run_rows(session, lines), lines=ready)
+    due = [(line, each, find_due(session, line=line, ready=each)) for line, each in ready]
+    return render(request, "training/index.html", rows=run_rows(session, lines), lines=due)
 
 
 @router.get("/campaigns/{campaign_id}/training", name="training:campaign")
@@ -38,8 +43,9 @@ def of_campaign(request: Request, campaign: ReadableCampaign, session: DbSession
     """What there is to train on, and the Train button: a part of the campaign's page, or a page of its own."""
     line = campaign.line
     ready = readiness(session, line=line) if line is not None else None
+    due = find_due(session, line=line, ready=ready) if line is not None and ready is not None else None
     template = "training/_campaign_training.html" if is_htmx(request) else "training/campaign.html"
-    return render(request, template, campaign=campaign, line=line, ready=ready)
+    return render(request, template, campaign=campaign, line=line, ready=ready, due=due)
 
 
 @router.get("/models/{line_id}/training", name="training:new")
@@ -99,16 +105,36 @@ def _form(
 def show(
     request: Request, run: ReadableRun, person: CurrentPerson, session: DbSession, settings: TheSettings
 ) -> Response:
-    """A run: how far it is, or how it ended. Asked again every second while it is under way."""
+    """A run: how far it is, or how it ended. Asked again whenever it changes."""
     template = "training/_run.html" if is_htmx(request) else "training/show.html"
     form: Submission[OverrideForm] = Submission(typed={})
     return render(request, template, page=run_page(session, settings, run, person=person), form=form)
+
+
+@router.get("/runs/{run_id}/events", name="training:events")
+async def events(request: Request, run: ReadableRun) -> Response:
+    """When the run gets further, and when something else serves on its line."""
+    return follow(request, [topic("run", run.id), topic("line", run.line_id)])
 
 
 @router.post("/runs/{run_id}/cancellation", name="training:cancel")
 def cancel(request: Request, run: TrainableRun, person: CurrentPerson, session: DbSession, now: Now) -> Response:
     """Call a run off."""
     cancel_run(session, run=run, by_id=person.id, now=now)
+    return _to_run(request, run)
+
+
+@router.post("/runs/{run_id}/pause", name="training:pause")
+def pause(request: Request, run: ManagedRun, person: CurrentPerson, session: DbSession, now: Now) -> Response:
+    """Have a run wait."""
+    pause_run(session, run=run, by_id=person.id, now=now)
+    return _to_run(request, run)
+
+
+@router.post("/runs/{run_id}/continuation", name="training:continue")
+def go_on(request: Request, run: ManagedRun, person: CurrentPerson, session: DbSession, now: Now) -> Response:
+    """Let a paused run go on."""
+    continue_run(session, run=run, by_id=person.id, now=now)
     return _to_run(request, run)
 
 

@@ -1,0 +1,68 @@
+// Charts drawn from the tables that stand behind them, in place of the pictures that the server sends. They are drawn
+// anew when their table, the window or the colour scheme changes.
+(() => {
+  const HEIGHT = 220;
+  const charts = new Map(); // figure -> uPlot
+
+  const numbers = (figure, column) =>
+    [...figure.querySelectorAll(`tbody [data-${column}]`)].map((cell) => Number(cell.dataset[column]));
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const percent = (value) => `${+(100 * value).toFixed(1)} %`;
+
+  function shown(figure) {
+    return figure.dataset.percent === undefined ? (value) => String(+value.toPrecision(4)) : percent;
+  }
+
+  function options(figure, width) {
+    const say = shown(figure);
+    const axis = {
+      stroke: () => colour("--muted"), font: "12px system-ui, sans-serif",
+      grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false },
+    };
+    const across = { ...axis, size: 30, grid: { show: false } };
+    const last = Number(figure.dataset.last);
+    return {
+      width, height: HEIGHT,
+      scales: {
+        x: { time: false, range: (_, low, high) => [Math.min(0, low), Math.max(last, high, 1)] },
+        y: figure.dataset.percent === undefined ? {} : { range: [0, 1] },
+      },
+      axes: [across, { ...axis, size: 56, space: 28, values: (_, values) => values.map(say) }],
+      series: [
+        { label: figure.dataset.across },
+        {
+          label: figure.dataset.title, stroke: () => colour("--accent"), width: 2,
+          points: { show: figure.dataset.percent !== undefined, fill: () => colour("--surface"), size: 7 },
+          value: (_, value) => (value == null ? "–" : say(value)),
+        },
+      ],
+      cursor: { drag: { x: false, y: false } },
+    };
+  }
+
+  function draw(figure) {
+    const place = figure.querySelector(".plot");
+    const data = [numbers(figure, "x"), numbers(figure, "y")];
+    const drawn = charts.get(figure);
+    if (drawn) {
+      drawn.setData(data);
+      return;
+    }
+    place.replaceChildren();
+    place.setAttribute("hx-morph-skip", ""); // what is drawn here is ours
+    place.setAttribute("aria-hidden", "true"); // the table says it
+    charts.set(figure, new uPlot(options(figure, place.clientWidth), data, place));
+    new ResizeObserver(() => charts.get(figure)?.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
+  }
+
+  function drawAll() {
+    for (const figure of charts.keys()) if (!figure.isConnected) charts.delete(figure);
+    document.querySelectorAll("figure.chart").forEach(draw);
+  }
+
+  document.addEventListener("DOMContentLoaded", drawAll);
+  document.addEventListener("htmx:after:swap", drawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const chart of charts.values()) chart.redraw();
+  });
+})();

@@ -1,0 +1,129 @@
+"""A run's page moves by itself: by events where they come, by the clock where they do not."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, Route, StorageState, expect
+
+from tests.e2e.conftest import RunningPalate, join, start_palate, stop_palate
+from tests.factories.datasets import house, write_lines
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(600)]
+
+COMPLETIONS = ("Happily! It is a number.", "No idea. Look it up.")
+
+
+@pytest.fixture(scope="module")
+def palate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPalate]:
+    """A stack of its own: what is trained here is nobody else's to find."""
+    running = start_palate(tmp_path_factory.mktemp("live") / "data")
+    yield running
+    stop_palate(running)
+
+
+@pytest.fixture(scope="module")
+def ada(browser: Browser, palate: RunningPalate) -> StorageState:
+    """Its first admin's cookies."""
+    context = browser.new_context(base_url=palate.address)
+    join(context.new_page(), palate.first_admin_link, name="Ada")
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture(scope="module")
+def judged(palate: RunningPalate) -> None:
+    """Enough verdicts for a run of some seconds, imported."""
+    lines = [house(f"What is {number} in letters?", "1>2", completions=COMPLETIONS) for number in range(60)]
+    file = write_lines(palate.data_dir.parent / "judged.jsonl", lines)
+    done = palate.command("comparisons", "import", str(file), "--campaign", "First steps")
+    assert done.returncode == 0, done.stderr
+
+
+def start_run(page: Page) -> None:
+    """Press Train with so many epochs that there is something to watch."""
+    page.goto("/models")
+    page.get_by_role("link", name="Versions and history").first.click()
+    page.get_by_role("main").get_by_role("link", name="Train", exact=True).first.click()
+    page.locator("[name=epochs]").evaluate("field => { field.value = '40' }")
+    page.get_by_role("main").get_by_role("button", name="Train").click()
+    page.wait_for_url(re.compile(r"/runs/\d+$"))
+
+
+def watched(page: Page) -> list[Request]:
+    """All that the page asks for from now on."""
+    seen: list[Request] = []
+    page.on("request", lambda request: seen.append(request))  # noqa: PLW0108 - playwright marks what it calls
+    return seen
+
+
+def loads(seen: list[Request]) -> Counter[str]:
+    return Counter(request.resource_type for request in seen)
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_run_is_watched_paused_and_continued_without_a_reload_or_a_question_by_the_clock(page: Page) -> None:
+    start_run(page)
+    seen = watched(page)
+    expect(page.locator("#chart-loss .uplot")).to_be_visible(timeout=60_000)
+    steps = page.locator("#table-loss tbody tr")
+    before = steps.count()
+    expect(steps.nth(before + 10)).to_be_attached(timeout=30_000)
+    assert loads(seen)["document"] == 0, "nothing was loaded anew"
+
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#run")).to_contain_text("Nothing is lost", timeout=30_000)
+    expect(page.locator("#run .flush")).to_contain_text("Paused.", timeout=30_000)
+    page.wait_for_timeout(2_000)
+    seen.clear()
+    page.wait_for_timeout(5_000)
+    assert [request.url for request in seen] == [], "where nothing changes, nothing is asked"
+
+    page.get_by_role("button", name="Continue").click()
+    page.wait_for_load_state()
+    seen.clear()
+    expect(page.locator("#run .heading")).to_contain_text(re.compile("Passed|Refused"), timeout=120_000)
+    assert loads(seen)["document"] == 0
+    page.locator("#table-accuracy summary").click()
+    expect(page.locator("#table-accuracy tbody tr").last).to_be_visible()
+    page.wait_for_timeout(1_500)
+    seen.clear()
+    page.wait_for_timeout(4_000)
+    assert [request.url for request in seen] == []
+
+
+@pytest.mark.usefixtures("judged")
+def test_where_no_events_come_the_page_asks_by_the_clock(page: Page) -> None:
+    def refuse(route: Route) -> None:
+        route.abort()
+
+    page.route("**/events", refuse)
+    start_run(page)
+    seen = watched(page)
+    steps = page.locator("#table-loss tbody tr")
+    expect(steps.first).to_be_attached(timeout=60_000)
+    before = steps.count()
+    expect(steps.nth(before + 10)).to_be_attached(timeout=30_000)
+    asked = [request for request in seen if re.search(r"/runs/\d+$", request.url)]
+    assert len(asked) >= 3
+    assert loads(seen)["document"] == 0
+    page.get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("#run .heading")).to_contain_text("Cancelled", timeout=60_000)
+
+
+@pytest.mark.usefixtures("judged")
+def test_without_scripts_the_chart_and_its_table_are_there(page: Page, palate: RunningPalate) -> None:
+    browser = page.context.browser
+    assert browser is not None
+    plain = browser.new_context(
+        base_url=palate.address, java_script_enabled=False, storage_state=page.context.storage_state()
+    )
+    reader = plain.new_page()
+    reader.goto("/runs")
+    reader.get_by_role("link", name=re.compile("^Run")).last.click()
+    expect(reader.get_by_role("img", name=re.compile("^Loss: "))).to_be_visible()
+    reader.locator("#table-loss summary").click()
+    expect(reader.locator("#table-loss tbody tr").first).to_be_visible()
+    plain.close()

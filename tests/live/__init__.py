@@ -1,0 +1,1 @@
+"""Live pages, on a real PostgreSQL and a real `palate web`."""
