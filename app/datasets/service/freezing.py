@@ -24,7 +24,6 @@ from app.database import SessionFactory
 from app.datasets.card import dataset_card, described_campaigns
 from app.datasets.looking import exports_folder
 from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
-from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.rows import TRAINED_ON, Row, judgment_row, preferred_pairs, ranking_rows
 from app.datasets.scope import Scope, campaigns_in, scope_labels
 from app.datasets.service.judged import Judged, begin_consistent_reading, judged_comparisons
@@ -32,6 +31,7 @@ from app.datasets.service.snapshots import fail_snapshot
 from app.datasets.trl import write_trl_preference
 from app.errors import Conflict, DomainError
 from app.generation.models import Completion, Prompt, Split
+from app.pseudonyms import Pseudonyms
 from app.settings import Settings
 from app.wording import gettext as _
 from trainer.contract.files import read_json, write_json

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session, aliased
 
 from app.campaigns.models import Campaign, CampaignRevision
 from app.comparisons.models import Assignment, Comparison, ComparisonCompletion, Judgment, JudgmentState
-from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.rows import JudgedComparison, JudgedCompletion, Verdict
 from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
 from app.generation.models import Completion, CompletionSource, Prompt, Split
+from app.pseudonyms import Pseudonyms
 from trainer.contract.server import version_name
 
 BATCH_COMPARISONS = 1000
