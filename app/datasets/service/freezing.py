@@ -58,7 +58,17 @@ Progress = Callable[[int], None]
 """Called with the number of judgments written so far."""
 
 COUNTS = (
-    *("judgments", "surplus", "rankings_train", "rankings_eval", "pairs_train", "pairs_eval", "ties", "all_bad_only"),
+    *(
+        "judgments",
+        "surplus",
+        "rejected",
+        "rankings_train",
+        "rankings_eval",
+        "pairs_train",
+        "pairs_eval",
+        "ties",
+        "all_bad_only",
+    ),
     *("checks", "neither_split", "comparisons", "prompts", "annotators", "demonstrations"),
 )
 """What a manifest counts; docs/formats.md says what each means."""
@@ -215,7 +225,8 @@ def _written_rankings(
     for batch in batches:
         for comparison, every_verdict in batch:
             verdicts = _taken(every_verdict, redundancy=comparison.redundancy, policy=policy)
-            tally.counts["surplus"] += sum(verdict.surplus for verdict in every_verdict)
+            tally.counts["rejected"] += sum(verdict.rejected for verdict in every_verdict)
+            tally.counts["surplus"] += sum(verdict.surplus and not verdict.rejected for verdict in every_verdict)
             if not verdicts:
                 continue
             for verdict in verdicts:
@@ -237,11 +248,15 @@ def _written_rankings(
 
 
 def _taken(verdicts: list[Any], *, redundancy: int, policy: SnapshotPolicy) -> list[Any]:
-    """The judgments of a comparison that the policy lets in."""
-    counted = [verdict for verdict in verdicts if not verdict.surplus]
-    if not policy.incomplete_comparisons and len(counted) < redundancy:
+    """The judgments of a comparison that the policy lets in. One that was set aside makes no comparison complete."""
+    counted = sum(not (verdict.surplus or verdict.rejected) for verdict in verdicts)
+    if not policy.incomplete_comparisons and counted < redundancy:
         return []
-    return verdicts if policy.include_surplus else counted
+    return [
+        verdict
+        for verdict in verdicts
+        if (policy.include_rejected or not verdict.rejected) and (policy.include_surplus or not verdict.surplus)
+    ]
 
 
 def _count(tally: _Tally, judged: Judged) -> None:
