@@ -52,7 +52,6 @@ class Comparison(Base):
         Index(None, "campaign_id", "state"),
         Index(None, "prompt_id"),
         Index(None, "campaign_id", "id"),
-        Index(None, "model_version_id", "id", postgresql_where=text("model_version_id IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

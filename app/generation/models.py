@@ -140,6 +140,7 @@ class Completion(Base):
     __table_args__ = (
         Index(None, "prompt_id"),
         Index("ix_completions_words", text(COMPLETION_WORDS), postgresql_using="gin"),
+        Index(None, "model_version_id", postgresql_where=text("model_version_id IS NOT NULL")),
         CheckConstraint("source <> 'model' OR model_version_id IS NOT NULL", name="model_names_its_version"),
         CheckConstraint("source <> 'person' OR author_id IS NOT NULL", name="person_names_its_author"),
     )

@@ -19,7 +19,7 @@ depends_on: str | Sequence[str] | None = None
 
 INDEXES = {
     "ix_comparisons_campaign_id_id": "comparisons (campaign_id, id)",
-    "ix_comparisons_model_version_id_id": ("comparisons (model_version_id, id) WHERE model_version_id IS NOT NULL"),
+    "ix_completions_model_version_id": "completions (model_version_id) WHERE model_version_id IS NOT NULL",
     "ix_assignments_skipped": "assignments (comparison_id) WHERE state = 'skipped'",
     "ix_judgments_surplus": "judgments (comparison_id) WHERE surplus",
     "ix_judgments_rationale": (

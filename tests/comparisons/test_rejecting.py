@@ -140,6 +140,22 @@ def test_who_is_to_judge_again_meets_the_comparison_in_its_turn_and_counts(
     assert session.get_one(Judgment, recorded.judgment_id).revision == 2
 
 
+def test_asked_again_after_two_rejections_every_further_thought_counts(
+    session: Session, campaign: Campaign, comparison: Comparison, manager: User
+) -> None:
+    ann = make_desk(session, campaign)
+    lease = ann.take()
+    reject(session, ann.judge(lease).judgment_id, manager)
+    late = ann.judge(lease, "2>1")
+    assert late.surplus is True
+    reject(session, late.judgment_id, manager, again=True)
+    for ranking in ("1>2", "2>1"):
+        recorded = ann.judge(lease, ranking)
+        assert recorded.surplus is False
+        assert held_by(session, comparison) == [recorded.judgment_id]
+    ann.undo(lease)
+
+
 def test_a_rejection_taken_back_while_the_slot_is_free_counts_again(
     session: Session, campaign: Campaign, comparison: Comparison, manager: User
 ) -> None:

@@ -59,8 +59,8 @@ _HOLD_COMPARISON = """
 _RECORD = """
     WITH place AS (
       SELECT comparison_id, number FROM slots
-      WHERE comparison_id = %(comparison_id)s AND (judgment_id IS NULL OR assignment_id = %(assignment_id)s)
-        AND NOT %(set_aside)s
+      WHERE comparison_id = %(comparison_id)s
+        AND ((judgment_id IS NULL AND NOT %(set_aside)s) OR assignment_id = %(assignment_id)s)
       ORDER BY assignment_id IS NOT DISTINCT FROM %(assignment_id)s DESC, assignment_id IS NULL DESC, number
       LIMIT 1 FOR UPDATE
     ), verdict AS (

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.audit import record_deed
 from app.comparisons.service.desk import hold_desk
-from app.database import find_row, get_row, run_sql
+from app.database import find_row, run_sql
 from app.errors import Conflict, Invalid, NotFound
 from app.wording import gettext as _
 
@@ -158,17 +158,19 @@ def _standing(session: Session, judgment_id: int) -> Any:
 
 
 _SET_ASIDE = """
-    SELECT EXISTS (
-      SELECT FROM judgments CROSS JOIN LATERAL (
-        SELECT state, serves_again FROM rejections WHERE judgment_id = judgments.id
-        ORDER BY number DESC LIMIT 1) AS last
-      WHERE judgments.assignment_id = %(id)s AND last.state = 'rejected' AND NOT last.serves_again) AS set_aside
+    SELECT NOT last.serves_again AS set_aside
+    FROM judgments CROSS JOIN LATERAL (
+      SELECT state, serves_again FROM rejections WHERE judgment_id = judgments.id
+      ORDER BY number DESC LIMIT 1) AS last
+    WHERE judgments.assignment_id = %(id)s AND last.state = 'rejected'
+    ORDER BY judgments.revision DESC LIMIT 1
 """
 
 
 def is_set_aside(session: Session, *, assignment_id: uuid.UUID) -> bool:
-    """Whether what a person decided on an assignment was set aside, without their being asked again."""
-    return bool(get_row(session, _SET_ASIDE, {"id": assignment_id}).set_aside)
+    """Whether what a person decided on an assignment was set aside, the last time without their being asked again."""
+    row = find_row(session, _SET_ASIDE, {"id": assignment_id})
+    return row is not None and row.set_aside
 
 
 def _record(
