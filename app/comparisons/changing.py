@@ -85,8 +85,10 @@ def confirm(request: Request, campaign: ManagedCampaign, session: DbSession, rea
     """How many there are, what will be done, and the one question before it is."""
     query = request.query_params
     typed: dict[str, Any] = {**query, "verb": query.get("verb", "reject"), "which": query.get("which", "chosen")}
-    form = validated(AimForm, {**typed, "ids": query.getlist("ids")}, blank_is_absent=set(AimForm.model_fields))
-    return _confirmation(request, session, campaign, reader, form)
+    form: Submission[AimForm] = validated(
+        AimForm, {**typed, "ids": query.getlist("ids")}, blank_is_absent=set(AimForm.model_fields)
+    )
+    return _confirmation(request, session, campaign, reader, form.checked())
 
 
 def _confirmation(
@@ -94,12 +96,11 @@ def _confirmation(
     session: Session,
     campaign: Campaign,
     reader: Reader,
-    form: Submission[Any],
+    given: AimForm,
     *,
     wrong: str = "",
     status: int = 200,
 ) -> Response:
-    given = form.checked() if not wrong else form.value
     search = _search(session, campaign, reader, given)
     aim = _aim(campaign, search, given)
     count = count_targets(session, aim)
@@ -150,7 +151,7 @@ def change_many(
     try:
         details = given.details()
     except Invalid as refusal:
-        return _confirmation(request, session, campaign, reader, form, wrong=refusal.message, status=refusal.status)
+        return _confirmation(request, session, campaign, reader, given, wrong=refusal.message, status=refusal.status)
     details["annotator_id"] = aim.which.annotator_id
     change = request_change(session, aim=aim, details=details, key=given.key, by_id=person.id, now=now)
     path = request.app.url_path_for("comparisons:changed", campaign_id=campaign.id, change_id=change.id)
