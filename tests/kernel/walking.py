@@ -109,6 +109,7 @@ PARAMETERS: dict[str, Callable[[World, Member], object]] = {
     "comparison_id": lambda world, _: world.judgment.comparison_id,
     "completion_id": lambda world, _: world.assignments[Member.ANNOTATOR].shown_order[0],
     "datasets:import_id": lambda world, _: world.imported_comparisons.id,
+    "file": lambda *_: "judgments",
     "import_id": lambda world, _: world.imported.id,
     "judgment_id": lambda world, _: world.judgment.id,
     "line_id": lambda world, _: world.line.id,
