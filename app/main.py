@@ -13,6 +13,8 @@ from app.accounts.views import router as accounts
 from app.campaigns.service import take_up_invited_enrolments
 from app.campaigns.views import router as campaigns
 from app.clock import Clock, utc_now
+from app.comparisons.browsing import router as browsing
+from app.comparisons.changing import router as changing
 from app.comparisons.views import router as comparisons
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.datasets.views import router as datasets
@@ -87,4 +89,4 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return [health, accounts, campaigns, prompts, comparisons, datasets, training, operation]
+    return [health, accounts, campaigns, prompts, comparisons, browsing, changing, datasets, training, operation]

@@ -16,11 +16,11 @@ from app.clock import utc_now
 from app.commands.imports import CampaignOption, print_outcome, require_file, with_stored_hint
 from app.commands.surroundings import command_database, console, counted, named_campaign, progress_bar, share_bar
 from app.comparisons.models import Comparison, ComparisonKind, ComparisonState
-from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.service.comparison_import import Counts
 from app.datasets.service.comparison_import import import_comparisons as take_in
 from app.datasets.service.house_export import export_house_jsonl
 from app.errors import Invalid, NotFound
+from app.pseudonyms import Pseudonyms
 
 cli = typer.Typer(help="Take comparisons in and out, with their judgments.", no_args_is_help=True)
 

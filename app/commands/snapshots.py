@@ -25,9 +25,11 @@ OneCampaignOption = Annotated[
 
 @cli.command("snapshot")
 def snapshot(
+    *,
     line: LineOption = None,
     campaign: OneCampaignOption = None,
     surplus: Annotated[bool, typer.Option("--surplus", help="Include judgments beyond the redundancy.")] = False,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Include judgments that a manager set aside.")] = False,
     rationales: Annotated[bool, typer.Option("--rationales", help="Include what annotators wrote.")] = False,
     incomplete: Annotated[bool, typer.Option(help="Include comparisons that still lack judgments.")] = True,
 ) -> None:
@@ -37,7 +39,12 @@ def snapshot(
     """
     if (line is None) == (campaign is None):
         raise Invalid("Say what to freeze: either --line with a model line, or --campaign with a campaign.")
-    policy = SnapshotPolicy(include_surplus=surplus, include_rationales=rationales, incomplete_comparisons=incomplete)
+    policy = SnapshotPolicy(
+        include_surplus=surplus,
+        include_rejected=rejected,
+        include_rationales=rationales,
+        incomplete_comparisons=incomplete,
+    )
     with command_database() as (settings, sessions):
         with sessions.begin() as session:
             line_id = named_line(session, line).id if line is not None else None

@@ -6,8 +6,9 @@ from sqlalchemy.exc import OperationalError
 
 from app.background import workplace
 from app.campaigns.models import Campaign, CampaignState
-from app.comparisons.service import queueing, turning_over
+from app.comparisons.service import bulk, queueing, turning_over
 from app.comparisons.service.leasing import expire_leases
+from app.wording import gettext as _
 
 blueprint = Blueprint()
 
@@ -26,6 +27,21 @@ def turn_over(context: JobContext, *, line_id: int) -> None:
     place = workplace(context)
     with place.session_factory.begin() as session:
         turning_over.turn_over(session, line_id=line_id, now=place.clock())
+
+
+@blueprint.task(name="carry_out_change", pass_context=True, retry=AGAIN)
+def carry_out_change(context: JobContext, *, change_id: int) -> None:
+    """Do one deed to many, batch by batch; why it broke off is on its page."""
+    place = workplace(context)
+    try:
+        bulk.carry_out(place.session_factory, change_id=change_id, clock=place.clock)
+    except OperationalError:
+        raise
+    except Exception:
+        reason = _("Something unexpected broke this off; the worker's log says what.")
+        with place.session_factory.begin() as session:
+            bulk.fail_change(session, change_id=change_id, reason=reason, now=place.clock())
+        raise
 
 
 @blueprint.periodic(cron="* * * * * */20")

@@ -51,6 +51,7 @@ class Comparison(Base):
         CheckConstraint("(kind = 'gold') = (gold_ranking IS NOT NULL)", name="gold_has_a_verdict"),
         Index(None, "campaign_id", "state"),
         Index(None, "prompt_id"),
+        Index(None, "campaign_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -115,6 +116,7 @@ class Assignment(Base):
         ),
         Index("ix_assignments_expiry", "expires_at", postgresql_where=text("state = 'open'")),
         Index("ix_assignments_history", "annotator_id", "campaign_id", "closed_at"),
+        Index("ix_assignments_skipped", "comparison_id", postgresql_where=text("state = 'skipped'")),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -161,6 +163,13 @@ class Judgment(Base):
         CheckConstraint("confidence BETWEEN 1 AND 5", name="confidence_in_range"),
         Index(None, "comparison_id"),
         Index("ix_judgments_history", "annotator_id", "judged_at"),
+        Index("ix_judgments_surplus", "comparison_id", postgresql_where=text("surplus")),
+        Index(
+            "ix_judgments_rationale",
+            text("to_tsvector('simple'::regconfig, left(rationale, 100000))"),
+            postgresql_using="gin",
+            postgresql_where=text("rationale <> ''"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -267,3 +276,81 @@ class Demonstration(Base):
     corrects_id: Mapped[int | None] = mapped_column(ForeignKey("completions.id"), comment="the completion corrected")
     judgment_id: Mapped[int | None] = mapped_column(ForeignKey("judgments.id"))
     created_at: Mapped[datetime]
+
+
+class RejectionState(StrEnum):
+    """What a row says of a judgment: that it is set aside, or that it no longer is."""
+
+    REJECTED = "rejected"
+    LIFTED = "lifted"
+
+
+class Rejection(Base):
+    """That somebody set a judgment aside, or took that back. Never edited; the highest number holds."""
+
+    __tablename__ = "rejections"
+    __table_args__ = (
+        CheckConstraint("(mod(number, 2) = 1) = (state = 'rejected')", name="rejected_and_lifted_by_turns"),
+        CheckConstraint("state = 'lifted' OR reason <> ''", name="rejected_for_a_reason"),
+    )
+
+    judgment_id: Mapped[int] = mapped_column(ForeignKey("judgments.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, comment="from 1; odd ones reject, even ones lift")
+    state: Mapped[RejectionState] = mapped_column(stored_by_value(RejectionState))
+    reason: Mapped[str] = mapped_column(server_default="", comment="shown to the annotator")
+    serves_again: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="whether the same person may meet the comparison again"
+    )
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), comment="null: the system itself")
+    at: Mapped[datetime]
+
+
+class BulkVerb(StrEnum):
+    """What can be done to many at once."""
+
+    REJECT = "reject"
+    PRIORITISE = "prioritise"
+    TAG = "tag"
+    RETIRE = "retire"
+
+
+class BulkState(StrEnum):
+    """How far a change of many is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class BulkChange(Base):
+    """One deed done to many comparisons, their judgments or prompts; batch by batch, and where it is.
+
+    What it is done to is fixed when it is confirmed: the comparisons chosen, or those that the filter finds up to
+    then, and of their judgments those made up to then.
+    """
+
+    __tablename__ = "bulk_changes"
+    __table_args__ = (UniqueConstraint("created_by_id", "key"), Index(None, "campaign_id", "id"))
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    verb: Mapped[BulkVerb] = mapped_column(stored_by_value(BulkVerb))
+    state: Mapped[BulkState] = mapped_column(stored_by_value(BulkState), server_default="waiting")
+    key: Mapped[uuid.UUID] = mapped_column(comment="idempotency key of the confirmation")
+    filter: Mapped[dict[str, Any]] = mapped_column(comment="as in the address of the list")
+    comparison_ids: Mapped[list[int] | None] = mapped_column(
+        ARRAY(BigInteger), comment="those chosen one by one; null: all that the filter finds"
+    )
+    details: Mapped[dict[str, Any]] = mapped_column(comment="reason and serves_again, priority, or tags")
+    judgments_up_to: Mapped[int] = mapped_column(BigInteger, comment="highest judgment id when it was confirmed")
+    before_id: Mapped[int] = mapped_column(BigInteger, comment="comparisons from here up are done")
+    found: Mapped[int] = mapped_column(comment="how many there were when it was confirmed")
+    done: Mapped[int] = mapped_column(server_default=text("0"))
+    passed_over: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="were so already, or changed meanwhile such that it no longer applied"
+    )
+    message: Mapped[str] = mapped_column(server_default="", comment="why it failed")
+    created_by_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]

@@ -96,12 +96,14 @@ Hash of the canonical rows: `{manifest.rows_sha256}`."""
 def _policy(manifest: SnapshotManifest) -> str:
     policy, counts = manifest.policy, manifest.counts
     surplus = "are included" if policy.include_surplus else "were left out"
+    rejected = "are included" if policy.include_rejected else "were left out"
     incomplete = "contribute the judgments that they have" if policy.incomplete_comparisons else "were left out"
     return f"""## Policy
 
 - One row per judgment, each with weight 1/R, R being the number of judgments wanted of its comparison.
 - Retracted judgments were left out. {counts["surplus"]:,} surplus judgments (given after all wanted ones were in) \
 {surplus}.
+- {counts["rejected"]:,} judgments that a manager had set aside {rejected}.
 - Comparisons still short of their judgments {incomplete}.
 - A prompt is on one side, train or held out, for ever, decided by a hash of its text. Prompts on neither side \
 have near-duplicates on both; their {counts["neither_split"]:,} judgments are only in `{JUDGMENTS_FILE}`.

@@ -4,6 +4,9 @@ from procrastinate import Blueprint, JobContext, RetryStrategy
 from sqlalchemy.exc import OperationalError
 
 from app.background import workplace
+from app.datasets import row_pages
+from app.datasets.looking import exports_folder, snapshot_folder
+from app.datasets.models import Snapshot
 from app.datasets.service.comparison_import import load_comparisons
 from app.datasets.service.freezing import freeze_snapshot as freeze
 from app.datasets.service.snapshots import fail_snapshot
@@ -31,6 +34,16 @@ def freeze_snapshot(context: JobContext, *, snapshot_id: int) -> None:
         with place.session_factory.begin() as session:
             fail_snapshot(session, snapshot_id=snapshot_id, reason=_(BROKE_OFF))
         raise
+
+
+@blueprint.task(name="lay_out_rows", pass_context=True, retry=RETRY)
+def lay_out_rows(context: JobContext, *, snapshot_id: int) -> None:
+    """Lay the rows of a snapshot out for pages; one whose files are gone meanwhile is left alone."""
+    place = workplace(context)
+    with place.session_factory.begin() as session:
+        folder = snapshot_folder(session.get_one(Snapshot, snapshot_id))
+    if folder is not None:
+        row_pages.lay_out_rows(folder, exports_folder(place.settings, snapshot_id))
 
 
 @blueprint.task(name="import_comparisons", pass_context=True, retry=RETRY)

@@ -64,6 +64,7 @@ class Verdict:
     confidence: int | None
     active_ms: int | None
     surplus: bool
+    rejected: bool
     ui_version: str
     judged_at: datetime
     source: str
@@ -92,6 +93,7 @@ def judgment_row(comparison: JudgedComparison, verdict: Verdict, *, with_rationa
         "confidence": verdict.confidence,
         "active_ms": verdict.active_ms,
         "surplus": verdict.surplus,
+        "rejected": verdict.rejected,
         "ui_version": verdict.ui_version,
         "judged_at": verdict.judged_at,
         "source": verdict.source,

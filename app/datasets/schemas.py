@@ -9,6 +9,7 @@ class PolicyForm(BaseModel):
     """How judgments are to become training rows; a box that is off is absent."""
 
     include_surplus: bool = False
+    include_rejected: bool = False
     include_rationales: bool = False
     leave_out_incomplete: bool = False
 
@@ -16,6 +17,7 @@ class PolicyForm(BaseModel):
         """The policy as snapshots record it."""
         return SnapshotPolicy(
             include_surplus=self.include_surplus,
+            include_rejected=self.include_rejected,
             include_rationales=self.include_rationales,
             incomplete_comparisons=not self.leave_out_incomplete,
         )

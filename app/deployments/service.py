@@ -1,6 +1,6 @@
 """Lines, their versions, and which version serves: the verbs that generation, training and commands use."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
@@ -49,6 +49,16 @@ def create_line(
 def find_line(session: Session, *, slug: str) -> ModelLine | None:
     """The line of this short name, if there is one."""
     return session.scalars(select(ModelLine).where(ModelLine.slug == slug)).one_or_none()
+
+
+def list_versions_of(session: Session, *, line_ids: Collection[int | None], limit: int = 500) -> list[ModelVersion]:
+    """The versions of several lines, the newest first."""
+    query = (
+        select(ModelVersion)
+        .options(joinedload(ModelVersion.line))
+        .where(ModelVersion.line_id.in_([each for each in line_ids if each is not None]))
+    )
+    return list(session.scalars(query.order_by(ModelVersion.id.desc()).limit(limit)))
 
 
 def list_lines(session: Session) -> list[ModelLine]:

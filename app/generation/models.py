@@ -53,6 +53,18 @@ class Import(Base):
     finished_at: Mapped[datetime | None]
 
 
+PROMPT_WORDS = """
+CASE
+    WHEN length(messages::text) <= 100000 \
+THEN to_tsvector('simple'::regconfig, jsonb_path_query_array(messages, '$[*]."content"'::jsonpath))
+    ELSE to_tsvector('simple'::regconfig, "left"(messages::text, 100000))
+END"""
+COMPLETION_WORDS = "to_tsvector('simple'::regconfig, left(text, 100000))"
+"""What is searched for words, in any language that sets them apart. Of very long texts only the beginning: PostgreSQL
+refuses a vector beyond 1 MB, and with it the row. Written as PostgreSQL prints it, so that Alembic finds no difference.
+"""
+
+
 class Split(StrEnum):
     """Which side of the held-out line a prompt is on; set once."""
 
@@ -76,6 +88,7 @@ class Prompt(Base):
         Unique("campaign_id", "text_sha256"),
         Index(None, "campaign_id", "state", "id"),
         Index("ix_prompts_tags", "tags", postgresql_using="gin"),
+        Index("ix_prompts_words", text(PROMPT_WORDS), postgresql_using="gin"),
         CheckConstraint("jsonb_array_length(messages) > 0", name="has_messages"),
     )
 
@@ -126,6 +139,8 @@ class Completion(Base):
     __tablename__ = "completions"
     __table_args__ = (
         Index(None, "prompt_id"),
+        Index("ix_completions_words", text(COMPLETION_WORDS), postgresql_using="gin"),
+        Index(None, "model_version_id", postgresql_where=text("model_version_id IS NOT NULL")),
         CheckConstraint("source <> 'model' OR model_version_id IS NOT NULL", name="model_names_its_version"),
         CheckConstraint("source <> 'person' OR author_id IS NOT NULL", name="person_names_its_author"),
     )

@@ -30,8 +30,7 @@ def migrate(engine: Engine, *, to: str = "head") -> None:
     Raises Conflict where the database is newer than the code, and Unavailable where somebody holds a table for minutes.
     """
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
-        connection.commit()
+        _take_turns(connection)
         try:
             _refuse_newer(MigrationContext.configure(connection).get_current_revision())
             connection.execute(text(f"SET lock_timeout = '{LOCK_MILLISECONDS}ms'"))
@@ -42,6 +41,16 @@ def migrate(engine: Engine, *, to: str = "head") -> None:
             connection.execute(text("RESET lock_timeout"))
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
             connection.commit()
+
+
+def _take_turns(connection: Connection) -> None:
+    """Wait while another migrates, asking again and again: an index built concurrently waits for every statement
+    under way, and one that itself waited for the lock would wait for ever.
+    """
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}):
+        connection.commit()
+        time.sleep(PAUSE_SECONDS)
+    connection.commit()
 
 
 def _upgrade(connection: Connection, to: str) -> None:

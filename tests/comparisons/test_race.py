@@ -20,6 +20,7 @@ from app.comparisons.service.judging import Recorded, Verdict, record_judgment, 
 from app.comparisons.service.leasing import Lease, expire_leases, lease_next, renew
 from app.comparisons.service.turning_over import turn_over
 from app.database import make_engine
+from app.errors import Conflict
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
@@ -119,7 +120,11 @@ class Person:
             return
         with self.office.sessions.begin() as session:
             held = self.hold(session, self.rng.choice(submitted[-5:])[0])
-            retract(session, assignment=held, key=uuid.uuid4(), lasts=LASTS, now=self.office.clock())
+            try:
+                retract(session, assignment=held, key=uuid.uuid4(), lasts=LASTS, now=self.office.clock())
+            except Conflict:  # a manager set it aside
+                self.office.happened["undo refused"] += 1
+                return
         self.office.happened["undo"] += held.state is AssignmentState.JUDGED
 
     def come_back(self) -> None:
@@ -256,6 +261,7 @@ def test_whatever_people_do_each_comparison_ends_with_its_judgments(office: Offi
     assert len(stored) == len(office.acknowledged)
     assert {(row.annotator_id, row.key): {row.id} for row in stored} == office.acknowledged
     assert {"skip", "undo", "replay", "surplus", "verdict on expired", "verdict on judged"} <= set(+office.happened)
+    assert "undo refused" not in office.happened
 
 
 LEASED_TO_ALL = text(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.campaigns.models import Campaign
-from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.service.house_export import export_house_jsonl
 from app.generation.normalising import messages_sha256, text_sha256
+from app.pseudonyms import Pseudonyms
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign

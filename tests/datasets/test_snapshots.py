@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.campaigns.models import Campaign
 from app.comparisons.models import Assignment, JudgmentState
+from app.comparisons.service.rejecting import Grounds, lift_rejection, reject_judgments
 from app.database import make_engine
 from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
 from app.datasets.service import freezing
@@ -116,6 +117,7 @@ def test_the_manifest_is_true_of_the_folder(
     assert manifest.counts == {
         "judgments": 40,
         "surplus": 0,
+        "rejected": 0,
         "rankings_train": train,
         "rankings_eval": 40 - train,
         "pairs_train": train // 2,
@@ -163,6 +165,34 @@ def test_surplus_judgments_stay_out_unless_the_policy_lets_them_in(
     assert (len(rankings(without)), len(rankings(with_them))) == (1, 2)
     assert without.counts is not None
     assert without.counts["surplus"] == 1
+
+
+def test_rejected_judgments_stay_out_as_of_the_snapshots_instant_unless_the_policy_lets_them_in(
+    session: Session, session_factory: Sessions, settings: Settings, campaign: Campaign
+) -> None:
+    kept, rejected, lifted = (judge_generated(session, campaign, f"{name}?") for name in ("Kept", "Out", "Back"))
+    earlier = make_snapshot(session_factory, settings, campaign=campaign, at=NOW)
+    given = {"by_id": None, "now": NOW + timedelta(hours=1)}
+    reject_judgments(session, [rejected.id, lifted.id], grounds=Grounds("Skimmed."), **given)
+    lift_rejection(session, judgment_id=lifted.id, **given)
+    session.commit()
+    later = {"campaign": campaign, "at": NOW + timedelta(hours=2)}
+    without, again = (make_snapshot(session_factory, settings, **later) for _ in range(2))
+    with_them = make_snapshot(session_factory, settings, **later, include_rejected=True)
+    whole = make_snapshot(session_factory, settings, **later, incomplete_comparisons=False, include_rejected=True)
+    as_before = make_snapshot(session_factory, settings, campaign=campaign, at=NOW)
+    assert {row["prompt"][0]["content"] for row in rankings(without)} == {"Kept?", "Back?"}
+    assert [len(rankings(each)) for each in (with_them, whole)] == [3, 2]
+    assert [(each.counts or {})["rejected"] for each in (earlier, without, with_them)] == [0, 1, 1]
+    assert without.rows_sha256 == again.rows_sha256
+    assert with_them.rows_sha256 == earlier.rows_sha256 == as_before.rows_sha256, "at that instant none was rejected"
+    assert with_them.path is not None
+    judgments = pq.read_table(Path(with_them.path) / "judgments.parquet").to_pylist()
+    assert {row["judgment_id"]: row["rejected"] for row in judgments} == {
+        str(kept.id): False, str(rejected.id): True, str(lifted.id): False
+    }  # fmt: skip
+    counts = judgment_counts(session, campaign_id=campaign.id)
+    assert (counts.judgments, counts.surplus, counts.rejected) == (2, 0, 1)
 
 
 def test_a_retracted_judgment_is_gone_and_a_second_thought_stands_in_for_the_first(

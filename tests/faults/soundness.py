@@ -20,6 +20,8 @@ from trainer.contract.report import Outcome, Report
 from trainer.contract.run import REPORT_FILE
 from trainer.contract.snapshot import MANIFEST_FILE, SnapshotManifest
 
+REJECTED = """coalesce((SELECT rejections.state = 'rejected' FROM rejections
+                            WHERE rejections.judgment_id = judgments.id ORDER BY number DESC LIMIT 1), false)"""
 NEVER = {
     "a comparison has not exactly its redundancy of slots": """
         SELECT comparisons.id FROM comparisons LEFT JOIN slots ON slots.comparison_id = comparisons.id
@@ -32,22 +34,25 @@ NEVER = {
         SELECT comparisons.id FROM comparisons
         LEFT JOIN comparison_completions AS members ON members.comparison_id = comparisons.id
         GROUP BY comparisons.id HAVING count(members.completion_id) < 2""",
-    "a comparison has more counted judgments than its redundancy": """
+    "a comparison has more counted judgments than its redundancy": f"""
         SELECT comparisons.id FROM comparisons JOIN (
-          SELECT DISTINCT ON (coalesce(assignment_id::text, id::text)) * FROM judgments
+          SELECT DISTINCT ON (coalesce(assignment_id::text, id::text)) *, {REJECTED} AS rejected FROM judgments
           ORDER BY coalesce(assignment_id::text, id::text), revision DESC) AS latest
           ON latest.comparison_id = comparisons.id AND latest.state = 'given' AND NOT latest.surplus
+          AND NOT latest.rejected
         GROUP BY comparisons.id HAVING count(*) > comparisons.redundancy""",
     "a slot holds a judgment that is not the one in force": """
         SELECT slots.comparison_id FROM slots JOIN judgments ON judgments.id = slots.judgment_id
         WHERE judgments.state <> 'given' OR EXISTS (
           SELECT FROM judgments AS later
           WHERE later.assignment_id = judgments.assignment_id AND later.revision > judgments.revision)""",
-    "a counted judgment in force has no slot": """
+    "a slot holds a judgment that was set aside": f"""
+        SELECT slots.comparison_id FROM slots JOIN judgments ON judgments.id = slots.judgment_id WHERE {REJECTED}""",
+    "a counted judgment in force has no slot": f"""
         SELECT latest.id FROM (
-          SELECT DISTINCT ON (assignment_id) * FROM judgments WHERE assignment_id IS NOT NULL
+          SELECT DISTINCT ON (assignment_id) *, {REJECTED} AS rejected FROM judgments WHERE assignment_id IS NOT NULL
           ORDER BY assignment_id, revision DESC) AS latest
-        WHERE latest.state = 'given' AND NOT latest.surplus
+        WHERE latest.state = 'given' AND NOT latest.surplus AND NOT latest.rejected
           AND NOT EXISTS (SELECT FROM slots WHERE slots.judgment_id = latest.id)""",
     "somebody judged a comparison twice": """
         SELECT comparison_id FROM assignments GROUP BY comparison_id, annotator_id HAVING count(*) > 1""",

@@ -20,7 +20,7 @@ from app.accounts.access import SAFE_METHODS, Needs
 from app.accounts.models import Role, User
 from app.accounts.service.links import FreshLink, create_invitation
 from app.campaigns.models import Access, Campaign
-from app.comparisons.models import Assignment, AssignmentState, Comparison, Judgment
+from app.comparisons.models import Assignment, AssignmentState, BulkChange, Comparison, Judgment
 from app.datasets.models import Snapshot
 from app.deployments.models import ModelLine
 from app.generation.models import Import, ImportKind, Prompt
@@ -29,6 +29,7 @@ from app.training.models import Run, RunState
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
+from tests.factories.changes import make_change
 from tests.factories.datasets import judge_generated, make_snapshot
 from tests.factories.deployments import make_line
 from tests.factories.generation import make_import, make_prompt
@@ -91,6 +92,7 @@ class World:
     judgment: Judgment
     snapshot: Snapshot
     run: Run
+    change: BulkChange
     invitation: FreshLink
     people: dict[Member, User] = field(default_factory=dict)
     assignments: dict[Member, Assignment] = field(default_factory=dict)
@@ -103,9 +105,11 @@ class World:
 PARAMETERS: dict[str, Callable[[World, Member], object]] = {
     "assignment_id": lambda world, member: world.assignment_of(member),
     "campaign_id": lambda world, _: world.campaign.id,
+    "change_id": lambda world, _: world.change.id,
     "comparison_id": lambda world, _: world.judgment.comparison_id,
     "completion_id": lambda world, _: world.assignments[Member.ANNOTATOR].shown_order[0],
     "datasets:import_id": lambda world, _: world.imported_comparisons.id,
+    "file": lambda *_: "judgments",
     "import_id": lambda world, _: world.imported.id,
     "judgment_id": lambda world, _: world.judgment.id,
     "line_id": lambda world, _: world.line.id,
@@ -208,6 +212,7 @@ def build_world(session: Session, session_factory: sessionmaker[Session], settin
         judgment=judgment,
         snapshot=snapshot,
         run=_run(session, line, snapshot),
+        change=make_change(session, campaign, by=root),
         invitation=invitation,
         people=people,
     )

@@ -90,6 +90,7 @@ def judgments_schema() -> pyarrow.Schema:
             ("confidence", pa.int32()),
             ("active_ms", pa.int64()),
             ("surplus", pa.bool_()),
+            ("rejected", pa.bool_()),
             ("ui_version", pa.string()),
             ("judged_at", stamp),
             ("source", pa.string()),
@@ -118,6 +119,8 @@ class SnapshotPolicy(Contract):
     aggregation: Literal["per_judgment"] = "per_judgment"
     """One row per judgment, each of weight 1/R where R is the comparison's redundancy."""
     include_surplus: bool = False
+    include_rejected: bool = False
+    """Whether judgments that a manager had set aside are taken all the same."""
     include_rationales: bool = False
     incomplete_comparisons: bool = True
     """Whether a comparison still short of its redundancy contributes the judgments that it has."""
@@ -143,7 +146,7 @@ class SnapshotManifest(Contract):
     """What was frozen: `line` and, where one campaign alone was asked for, `campaign`."""
     as_of: datetime
     counts: dict[str, int]
-    """judgments, surplus, rankings_train, rankings_eval, all_bad_only, prompts, annotators, demonstrations."""
+    """judgments, surplus, rejected, rankings_train, rankings_eval, all_bad_only, prompts, annotators ..."""
     files: dict[str, FileEntry]
     rows_sha256: str
     """Hash of the canonical rows (`rows_digest`), independent of Parquet's encoding."""

@@ -38,13 +38,14 @@ class CampaignProgress:
 
 @dataclass(frozen=True)
 class PersonProgress:
-    """What one annotator did in one campaign: judgments in force, counted and surplus."""
+    """What one annotator did in one campaign: judgments in force, counted and surplus; and those set aside."""
 
     user_id: int
     judgments: int
     surplus: int
     skipped: int
     last_judged_at: datetime | None
+    rejected: int = 0
 
 
 _COUNTS = text(
@@ -87,9 +88,13 @@ _COUNTS = text(
 _BY_PERSON = text(
     """
     WITH of_judgments AS (
-      SELECT judgments.annotator_id AS user_id, count(*) AS judgments,
-             count(*) FILTER (WHERE judgments.surplus) AS surplus, max(judgments.judged_at) AS last_judged_at
+      SELECT judgments.annotator_id AS user_id, count(*) FILTER (WHERE NOT rejection.rejected) AS judgments,
+             count(*) FILTER (WHERE judgments.surplus AND NOT rejection.rejected) AS surplus,
+             count(*) FILTER (WHERE rejection.rejected) AS rejected, max(judgments.judged_at) AS last_judged_at
       FROM judgments JOIN comparisons ON comparisons.id = judgments.comparison_id
+      CROSS JOIN LATERAL (SELECT coalesce((
+        SELECT state = 'rejected' FROM rejections WHERE judgment_id = judgments.id ORDER BY number DESC LIMIT 1),
+        false) AS rejected) AS rejection
       WHERE comparisons.campaign_id = :id AND judgments.state = 'given' AND judgments.annotator_id IS NOT NULL
         AND NOT EXISTS (SELECT FROM judgments AS later
                         WHERE later.assignment_id = judgments.assignment_id AND later.revision > judgments.revision)
@@ -99,7 +104,7 @@ _BY_PERSON = text(
       FROM assignments WHERE campaign_id = :id AND state = 'skipped' GROUP BY annotator_id
     )
     SELECT user_id, coalesce(judgments, 0) AS judgments, coalesce(surplus, 0) AS surplus,
-           coalesce(skipped, 0) AS skipped, last_judged_at
+           coalesce(rejected, 0) AS rejected, coalesce(skipped, 0) AS skipped, last_judged_at
     FROM of_judgments FULL JOIN of_skips USING (user_id)
     """
 )

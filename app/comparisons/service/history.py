@@ -25,6 +25,11 @@ class PastVerdict:
     all_bad: bool
     best: list[int]
     decided_at: datetime
+    set_aside: bool = False
+    """Whether a manager rejected it."""
+    rejection_reason: str = ""
+    comes_again: bool = False
+    """Whether it was set aside to be judged once more."""
     undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
 
     @property
@@ -47,16 +52,20 @@ _HISTORY = text(
     SELECT assignments.id, assignments.state, assignments.shown_order, assignments.closed_at, assignments.skip_reason,
            prompts.messages,
            last.ranking, coalesce(last.all_bad, false) AS all_bad,
+           coalesce(rejection.state = 'rejected', false) AS set_aside, rejection.reason, rejection.serves_again,
            (SELECT array_agg(completions.text ORDER BY places.place)
             FROM unnest(assignments.shown_order) WITH ORDINALITY AS places(id, place)
             JOIN completions ON completions.id = places.id) AS completions
     FROM assignments
     JOIN comparisons ON comparisons.id = assignments.comparison_id
     JOIN prompts ON prompts.id = comparisons.prompt_id
-    LEFT JOIN LATERAL (SELECT ranking, all_bad FROM judgments WHERE judgments.assignment_id = assignments.id
-                       ORDER BY revision DESC LIMIT 1) AS last ON assignments.state = 'judged'
+    LEFT JOIN LATERAL (SELECT id, ranking, all_bad FROM judgments WHERE judgments.assignment_id = assignments.id
+                       ORDER BY revision DESC LIMIT 1) AS last ON assignments.state IN ('judged', 'expired')
+    LEFT JOIN LATERAL (SELECT state, reason, serves_again FROM rejections WHERE judgment_id = last.id
+                       ORDER BY number DESC LIMIT 1) AS rejection ON true
     WHERE assignments.annotator_id = :annotator_id AND assignments.campaign_id = :campaign_id
-      AND assignments.state IN ('judged', 'skipped')
+      AND (assignments.state IN ('judged', 'skipped')
+           OR (assignments.state = 'expired' AND assignments.closed_at IS NOT NULL AND rejection.state = 'rejected'))
     ORDER BY assignments.closed_at DESC, assignments.leased_at DESC, assignments.id
     LIMIT :limit OFFSET :offset
     """
@@ -78,6 +87,9 @@ def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page
             all_bad=row.all_bad,
             best=_preferred(row.ranking, row.shown_order),
             decided_at=row.closed_at,
+            set_aside=row.set_aside,
+            rejection_reason=(row.reason or "") if row.set_aside else "",
+            comes_again=row.set_aside and row.serves_again,
         )
         for row in rows[:PER_PAGE]
     ]

@@ -13,6 +13,7 @@ from app.comparisons.models import AssignmentState
 from app.comparisons.ranking import Groups, has_ties, parse_ranking, to_completions
 from app.comparisons.service.desk import HeldAssignment, Question
 from app.comparisons.service.leasing import put_back_open, reopen
+from app.comparisons.service.rejecting import is_set_aside
 from app.database import find_row, get_row, run_sql
 from app.errors import Conflict, Invalid
 from app.wording import gettext as _
@@ -53,11 +54,13 @@ _HOLD_COMPARISON = """
 """
 
 # The slot that the verdict takes: its own, be it filled by an earlier revision; else a free one; else one that is
-# only leased, for a verdict in hand is worth more than one that may never come. With all filled it is surplus.
+# only leased, for a verdict in hand is worth more than one that may never come. With all filled it is surplus, and so
+# it is from somebody whose verdict on this comparison was set aside.
 _RECORD = """
     WITH place AS (
       SELECT comparison_id, number FROM slots
-      WHERE comparison_id = %(comparison_id)s AND (judgment_id IS NULL OR assignment_id = %(assignment_id)s)
+      WHERE comparison_id = %(comparison_id)s
+        AND ((judgment_id IS NULL AND NOT %(set_aside)s) OR assignment_id = %(assignment_id)s)
       ORDER BY assignment_id IS NOT DISTINCT FROM %(assignment_id)s DESC, assignment_id IS NULL DESC, number
       LIMIT 1 FOR UPDATE
     ), verdict AS (
@@ -104,6 +107,7 @@ def record_judgment(
             "all_bad": verdict.all_bad,
             "active_ms": _plausible(verdict.active_ms),
             "ui_version": verdict.ui_version[:40],
+            "set_aside": _was_set_aside(session, assignment),
             "now": now,
         },
     )
@@ -137,6 +141,11 @@ def _question_shown(session: Session, *, assignment: HeldAssignment, number: int
         ).where(CampaignRevision.campaign_id == assignment.campaign_id, CampaignRevision.number == number)
     ).one_or_none()
     return Question(*shown) if shown is not None else assignment.question
+
+
+def _was_set_aside(session: Session, assignment: HeldAssignment) -> bool:
+    """Whether a manager set aside what was judged already; only asked of a second thought, not of a first verdict."""
+    return assignment.state is AssignmentState.JUDGED and is_set_aside(session, assignment_id=assignment.id)
 
 
 def _plausible(active_ms: int | None) -> int | None:
@@ -176,13 +185,16 @@ def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, las
     """Undo: put a judged or skipped comparison back on its person's screen, in the place of what is there.
 
     A judgment gets a `retracted` revision, and its slot goes to the same person under a fresh lease. Asking
-    for what is on the screen already changes nothing. Raises Conflict where the campaign hands out nothing.
+    for what is on the screen already changes nothing. Raises Conflict where the campaign hands out nothing, and where
+    a manager set the judgment aside.
     """
     replay = find_row(session, _REPLAYED, {"annotator_id": assignment.annotator_id, "key": key})
     if assignment.state is AssignmentState.OPEN or replay is not None:
         return
     if assignment.campaign_state is not CampaignState.OPEN:
         raise Conflict(_("This campaign is not open at present, so what was decided stays as it is."))
+    if _was_set_aside(session, assignment):
+        raise Conflict(_("A manager has set this judgment aside, so it cannot be judged again. Your history says why."))
     put_back_open(
         session,
         campaign_id=assignment.campaign_id,

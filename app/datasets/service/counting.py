@@ -14,8 +14,8 @@ class Counts:
     """Judgments in force that count towards redundancy, and what they come to under the default policy.
 
     `pairs` are preference pairs on either side of the held-out line, `train` and `eval` those on each;
-    `ties` and `all_bad` are judgments that make none. `since_last` judgments came after the scope's last
-    finished snapshot.
+    `ties` and `all_bad` are judgments that make none; `rejected` ones, which were set aside, are in no other count.
+    `since_last` judgments came after the scope's last finished snapshot.
     """
 
     judgments: int
@@ -25,6 +25,7 @@ class Counts:
     train: int
     eval: int
     surplus: int
+    rejected: int
     prompts: int
     annotators: int
     since_last: int
@@ -38,7 +39,8 @@ _QUERY = text(
       WHERE s.state = :ready AND CASE WHEN CAST(:campaign_id AS int) IS NULL
         THEN s.campaign_id IS NULL AND s.line_id = :line_id ELSE s.campaign_id = :campaign_id END
     ), judged AS (
-      SELECT j.surplus, j.ranking, j.all_bad, p.id AS prompt_id, p.split,
+      SELECT j.surplus AND NOT rejection.rejected AS surplus, NOT j.surplus AND NOT rejection.rejected AS counted,
+             rejection.rejected, j.ranking, j.all_bad, p.id AS prompt_id, p.split,
              CASE WHEN j.import_id IS NULL THEN j.judged_at ELSE coalesce(i.finished_at, 'infinity') END AS came_at,
              coalesce(j.annotator_id::text, j.import_id || ':' || j.external_annotator) AS annotator,
              c.kind IN ('ordinary', 'adjudication') AS trained_on,
@@ -49,6 +51,10 @@ _QUERY = text(
       JOIN prompts p ON p.id = c.prompt_id
       JOIN campaigns k ON k.id = c.campaign_id
       LEFT JOIN imports i ON i.id = j.import_id
+      CROSS JOIN LATERAL (SELECT coalesce((
+        SELECT r.state = 'rejected' FROM rejections r
+        WHERE r.judgment_id = j.id AND r.at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
+        ORDER BY r.number DESC LIMIT 1), false) AS rejected) AS rejection
       WHERE CASE WHEN CAST(:campaign_id AS int) IS NULL THEN k.line_id = :line_id ELSE k.id = :campaign_id END
         AND j.state = 'given' AND j.judged_at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
         AND NOT EXISTS (
@@ -57,16 +63,17 @@ _QUERY = text(
             AND later.judged_at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
         )
     )
-    SELECT count(*) FILTER (WHERE NOT surplus) AS judgments,
-           coalesce(sum(pairs) FILTER (WHERE NOT surplus AND trained_on AND split IS NOT NULL), 0) AS pairs,
-           count(*) FILTER (WHERE NOT surplus AND coalesce(pairs, 0) = 0 AND NOT all_bad) AS ties,
-           count(*) FILTER (WHERE NOT surplus AND coalesce(pairs, 0) = 0 AND all_bad) AS all_bad,
-           coalesce(sum(pairs) FILTER (WHERE NOT surplus AND trained_on AND split = 'train'), 0) AS train,
-           coalesce(sum(pairs) FILTER (WHERE NOT surplus AND trained_on AND split = 'eval'), 0) AS eval,
+    SELECT count(*) FILTER (WHERE counted) AS judgments,
+           coalesce(sum(pairs) FILTER (WHERE counted AND trained_on AND split IS NOT NULL), 0) AS pairs,
+           count(*) FILTER (WHERE counted AND coalesce(pairs, 0) = 0 AND NOT all_bad) AS ties,
+           count(*) FILTER (WHERE counted AND coalesce(pairs, 0) = 0 AND all_bad) AS all_bad,
+           coalesce(sum(pairs) FILTER (WHERE counted AND trained_on AND split = 'train'), 0) AS train,
+           coalesce(sum(pairs) FILTER (WHERE counted AND trained_on AND split = 'eval'), 0) AS eval,
            count(*) FILTER (WHERE surplus) AS surplus,
-           count(DISTINCT prompt_id) FILTER (WHERE NOT surplus) AS prompts,
-           count(DISTINCT annotator) FILTER (WHERE NOT surplus) AS annotators,
-           count(*) FILTER (WHERE NOT surplus AND came_at > coalesce(last.as_of, '-infinity')) AS since_last,
+           count(*) FILTER (WHERE rejected) AS rejected,
+           count(DISTINCT prompt_id) FILTER (WHERE counted) AS prompts,
+           count(DISTINCT annotator) FILTER (WHERE counted) AS annotators,
+           count(*) FILTER (WHERE counted AND came_at > coalesce(last.as_of, '-infinity')) AS since_last,
            last.as_of AS last_frozen_at
     FROM last LEFT JOIN judged ON true
     GROUP BY last.as_of

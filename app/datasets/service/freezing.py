@@ -24,7 +24,6 @@ from app.database import SessionFactory
 from app.datasets.card import dataset_card, described_campaigns
 from app.datasets.looking import exports_folder
 from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
-from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.rows import TRAINED_ON, Row, judgment_row, preferred_pairs, ranking_rows
 from app.datasets.scope import Scope, campaigns_in, scope_labels
 from app.datasets.service.judged import Judged, begin_consistent_reading, judged_comparisons
@@ -32,6 +31,7 @@ from app.datasets.service.snapshots import fail_snapshot
 from app.datasets.trl import write_trl_preference
 from app.errors import Conflict, DomainError
 from app.generation.models import Completion, Prompt, Split
+from app.pseudonyms import Pseudonyms
 from app.settings import Settings
 from app.wording import gettext as _
 from trainer.contract.files import read_json, write_json
@@ -58,7 +58,17 @@ Progress = Callable[[int], None]
 """Called with the number of judgments written so far."""
 
 COUNTS = (
-    *("judgments", "surplus", "rankings_train", "rankings_eval", "pairs_train", "pairs_eval", "ties", "all_bad_only"),
+    *(
+        "judgments",
+        "surplus",
+        "rejected",
+        "rankings_train",
+        "rankings_eval",
+        "pairs_train",
+        "pairs_eval",
+        "ties",
+        "all_bad_only",
+    ),
     *("checks", "neither_split", "comparisons", "prompts", "annotators", "demonstrations"),
 )
 """What a manifest counts; docs/formats.md says what each means."""
@@ -215,7 +225,8 @@ def _written_rankings(
     for batch in batches:
         for comparison, every_verdict in batch:
             verdicts = _taken(every_verdict, redundancy=comparison.redundancy, policy=policy)
-            tally.counts["surplus"] += sum(verdict.surplus for verdict in every_verdict)
+            tally.counts["rejected"] += sum(verdict.rejected for verdict in every_verdict)
+            tally.counts["surplus"] += sum(verdict.surplus and not verdict.rejected for verdict in every_verdict)
             if not verdicts:
                 continue
             for verdict in verdicts:
@@ -237,11 +248,15 @@ def _written_rankings(
 
 
 def _taken(verdicts: list[Any], *, redundancy: int, policy: SnapshotPolicy) -> list[Any]:
-    """The judgments of a comparison that the policy lets in."""
-    counted = [verdict for verdict in verdicts if not verdict.surplus]
-    if not policy.incomplete_comparisons and len(counted) < redundancy:
+    """The judgments of a comparison that the policy lets in. One that was set aside makes no comparison complete."""
+    counted = sum(not (verdict.surplus or verdict.rejected) for verdict in verdicts)
+    if not policy.incomplete_comparisons and counted < redundancy:
         return []
-    return verdicts if policy.include_surplus else counted
+    return [
+        verdict
+        for verdict in verdicts
+        if (policy.include_rejected or not verdict.rejected) and (policy.include_surplus or not verdict.surplus)
+    ]
 
 
 def _count(tally: _Tally, judged: Judged) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from app.comparisons.models import Comparison, ComparisonKind, ComparisonState
 from app.comparisons.ranking import format_ranking, to_positions
 from app.datasets.house import UNKNOWN_ANNOTATOR, house_line, said
-from app.datasets.pseudonyms import Pseudonyms
 from app.datasets.service.judged import completions_of, judgments_of, version_names
 from app.generation.models import Prompt
+from app.pseudonyms import Pseudonyms
 
 BATCH_COMPARISONS = 1000
 

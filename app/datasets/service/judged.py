@@ -8,15 +8,23 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, and_, case, exists, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, case, exists, false, func, select
 from sqlalchemy.orm import Session, aliased
 
 from app.campaigns.models import Campaign, CampaignRevision
-from app.comparisons.models import Assignment, Comparison, ComparisonCompletion, Judgment, JudgmentState
-from app.datasets.pseudonyms import Pseudonyms
+from app.comparisons.models import (
+    Assignment,
+    Comparison,
+    ComparisonCompletion,
+    Judgment,
+    JudgmentState,
+    Rejection,
+    RejectionState,
+)
 from app.datasets.rows import JudgedComparison, JudgedCompletion, Verdict
 from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
 from app.generation.models import Completion, CompletionSource, Prompt, Split
+from app.pseudonyms import Pseudonyms
 from trainer.contract.server import version_name
 
 BATCH_COMPARISONS = 1000
@@ -36,6 +44,17 @@ def begin_consistent_reading(session: Session) -> None:
     """
     if isinstance(session.get_bind(), Engine):
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+
+
+def was_rejected(*, as_of: datetime) -> ColumnElement[bool]:
+    """Whether a judgment was set aside at an instant."""
+    last = (
+        select(Rejection.state == RejectionState.REJECTED)
+        .where(Rejection.judgment_id == Judgment.id, Rejection.at <= as_of)
+        .order_by(Rejection.number.desc())
+        .limit(1)
+    )
+    return func.coalesce(last.scalar_subquery(), false())
 
 
 def judgments_in_force(*, as_of: datetime) -> Select[Any]:
@@ -58,7 +77,8 @@ def judged_comparisons(
     """Batches of comparisons that have judgments in force, with those; a comparison is never split.
 
     Ordered by split (train, eval, neither), then prompt, comparison and judgment, so that the same judgments
-    always come in the same order. Without `with_surplus` only judgments that count towards redundancy are taken.
+    always come in the same order. Without `with_surplus` only judgments that were wanted are taken; those that were set
+    aside are among them, and say so.
     """
     names = version_names(session)
     on_policy = current_versions(session)
@@ -108,12 +128,13 @@ def completions_of(session: Session, comparison_ids: Sequence[int]) -> dict[int,
 
 
 def judgments_of(
-    session: Session, comparison_ids: Sequence[int], *, as_of: datetime, with_surplus: bool
+    session: Session, comparison_ids: Sequence[int], *, as_of: datetime, with_surplus: bool, with_rejected: bool = False
 ) -> dict[int, list[Row[Any]]]:
-    """The judgments in force of comparisons, oldest first."""
+    """The judgments in force of comparisons, oldest first; each says whether it was set aside (`rejected`)."""
     query = (
         judgments_in_force(as_of=as_of)
-        .add_columns(*Judgment.__table__.c, CampaignRevision.number.label("revision_number"), Assignment.shown_order)
+        .add_columns(*Judgment.__table__.c, was_rejected(as_of=as_of).label("rejected"))
+        .add_columns(CampaignRevision.number.label("revision_number"), Assignment.shown_order)
         .join_from(Judgment, CampaignRevision, Judgment.campaign_revision_id == CampaignRevision.id, isouter=True)
         .join(Assignment, Judgment.assignment_id == Assignment.id, isouter=True)
         .where(Judgment.comparison_id.in_(comparison_ids))
@@ -121,6 +142,8 @@ def judgments_of(
     )
     if not with_surplus:
         query = query.where(Judgment.surplus.is_(False))
+    if not with_rejected:
+        query = query.where(~was_rejected(as_of=as_of))
     found: dict[int, list[Row[Any]]] = defaultdict(list)
     for row in session.execute(query):
         found[row.comparison_id].append(row)
@@ -200,7 +223,7 @@ def _verdicts(
     with_surplus: bool,
     pseudonyms: Pseudonyms,
 ) -> dict[int, list[Verdict]]:
-    found = judgments_of(session, comparison_ids, as_of=as_of, with_surplus=with_surplus)
+    found = judgments_of(session, comparison_ids, as_of=as_of, with_surplus=with_surplus, with_rejected=True)
     return {
         comparison_id: [_verdict(row, annotator_of(row, pseudonyms)) for row in rows]
         for comparison_id, rows in found.items()
@@ -224,6 +247,7 @@ def _verdict(row: Row[Any], annotator: str) -> Verdict:
         confidence=row.confidence,
         active_ms=row.active_ms,
         surplus=row.surplus,
+        rejected=row.rejected,
         ui_version=row.ui_version,
         judged_at=row.judged_at,
         source="palate" if row.import_id is None else "import",

@@ -119,6 +119,12 @@ def _next_name(session: Session, scope: Scope) -> str:
     return f"{scope_name(session, scope)} {(earlier or 0) + 1}"
 
 
+def request_rows(session: Session, *, snapshot: Snapshot) -> None:
+    """Have the worker lay out a snapshot's rows for looking at; one waiting request is enough."""
+    name = f"rows:{snapshot.id}"
+    enqueue(session, "datasets:lay_out_rows", once=name, lock=name, snapshot_id=snapshot.id)
+
+
 def _enqueue_freezing(session: Session, snapshot: Snapshot) -> None:
     name = f"snapshot:{snapshot.id}"
     enqueue(session, "datasets:freeze_snapshot", once=name, lock=name, snapshot_id=snapshot.id)

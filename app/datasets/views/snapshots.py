@@ -112,7 +112,7 @@ def folder(snapshot: ReadableSnapshot) -> Response:
     """The snapshot folder as a zip, made while it is sent."""
     path = snapshot_folder(snapshot)
     if path is None:
-        raise NotFound(_why_no_files(snapshot))
+        raise NotFound(why_no_files(snapshot))
     name = _file_name(snapshot)
     headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
     return StreamingResponse(zipped(path, root=name), media_type="application/zip", headers=headers)
@@ -123,7 +123,7 @@ def trl(snapshot: ReadableSnapshot, split: Literal["train", "eval"], settings: T
     """The preference pairs of one side as TRL reads them."""
     path = export_file(settings, snapshot, split)
     if path is None:
-        raise NotFound(_why_no_files(snapshot))
+        raise NotFound(why_no_files(snapshot))
     filename = f"{_file_name(snapshot)}.trl-preference.{split}.jsonl"
     return FileResponse(path, media_type="application/x-ndjson", filename=filename)
 
@@ -159,7 +159,8 @@ def _file_name(snapshot: Snapshot) -> str:
     return f"{plain[:60]}-snapshot-{snapshot.id}" if plain else f"snapshot-{snapshot.id}"
 
 
-def _why_no_files(snapshot: Snapshot) -> str:
+def why_no_files(snapshot: Snapshot) -> str:
+    """Why there is nothing to take away or to look at."""
     return {
         SnapshotState.WAITING: _("This snapshot is still being written. Wait until its page says that it is ready."),
         SnapshotState.FAILED: _("This snapshot could not be written; its page says why."),
