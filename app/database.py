@@ -5,10 +5,10 @@ PostgreSQL everywhere, tests included. Services flush and never commit; whoever 
 """
 
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import orjson
 import psycopg
@@ -112,6 +112,7 @@ def libpq_url(url: str) -> str:
 
 
 SessionFactory = sessionmaker[Session]
+ResultT = TypeVar("ResultT")
 
 
 def make_session_factory(engine: Engine) -> SessionFactory:
@@ -143,6 +144,15 @@ def get_row(session: Session, statement: str, parameters: dict[str, Any]) -> Any
     row = find_row(session, statement, parameters)
     assert row is not None, "the statement gave no row"
     return row
+
+
+def in_transaction(factory: SessionFactory, work: Callable[[Session], ResultT]) -> ResultT:
+    """What `work` returns, in one transaction: returning commits it, raising rolls it back."""
+    with factory() as session:
+        result = work(session)
+        session.commit()
+    passing(Step.REQUEST_COMMITTED)
+    return result
 
 
 async def get_session(request: Request) -> AsyncIterator[Session]:

@@ -68,5 +68,5 @@ def from_environment() -> FastAPI:
 
 
 def routers() -> list[APIRouter]:
-    """Every domain's pages."""
-    return [health, accounts, campaigns, prompts, comparisons, datasets, training, operation]
+    """Every domain's pages. Routes are tried one after the other: those first that people wait for most."""
+    return [comparisons, health, accounts, campaigns, prompts, datasets, training, operation]
