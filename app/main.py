@@ -1,7 +1,6 @@
 """The web app: wires every domain's pages to one database, one clock and one set of settings."""
 
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
@@ -18,7 +17,8 @@ from app.generation.views import router as prompts
 from app.health import router as health
 from app.operation.views import router as operation
 from app.security import SecurityHeaders
-from app.settings import ROOT, Settings, load_settings
+from app.settings import Settings, load_settings
+from app.static_files import serve_static
 from app.training.views import router as training
 from trainer.contract.logs import configure_logs
 from trainer.contract.requests import RequestLog
@@ -51,7 +51,7 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     app.state.clock = clock
     app.state.on_joined = [take_up_invited_enrolments]
     add_error_pages(app)
-    app.mount("/static", StaticFiles(directory=ROOT / "static"), name="static")
+    app.mount("/static", serve_static, name="static")
     app.add_middleware(GZipMiddleware, minimum_size=800, compresslevel=5)
     for router in routers():
         app.include_router(router)

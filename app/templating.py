@@ -1,6 +1,5 @@
 """Pages and fragments: one Jinja environment, with links, translations, static files and dates at hand."""
 
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
@@ -14,6 +13,7 @@ from markupsafe import Markup
 
 from app.markdown import disarmed, render_markdown
 from app.settings import ROOT
+from app.static_files import static_path
 from app.wording import gettext, ngettext, translations
 
 
@@ -108,13 +108,6 @@ def _path_format(app: FastAPI, name: str, parameters: tuple[str, ...]) -> str:
         placeholders = {parameter: f"{{{parameter}}}" for parameter in parameters}
         known[name, parameters] = str(app.url_path_for(name, **placeholders))
     return known[name, parameters]
-
-
-@lru_cache(maxsize=256)
-def static_path(name: str) -> str:
-    """Address of a static file with a hash of its content, so that browsers may keep it for ever."""
-    content = (ROOT / "static" / name).read_bytes()
-    return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def percent(fraction: float | None, digits: int = 0) -> str:

@@ -79,11 +79,15 @@ def test_an_error_is_psycopgs_and_what_follows_is_not_carried_out(own_sessions: 
 
 
 def test_a_lost_connection_is_said_and_replaced(own_sessions: sessionmaker[Session]) -> None:
-    with pytest.raises(OperationalError), own_sessions() as session, own_sessions() as other:
-        number = run_sql(session, "SELECT pg_backend_pid() AS number", {})[0].number
-        other.execute(text("SELECT pg_terminate_backend(:number, 5000)"), {"number": number})
-        with pytest.raises(psycopg.OperationalError):
-            run_sql(session, "SELECT 1", {})
+    def lose() -> None:
+        with own_sessions() as session, own_sessions() as other:
+            number = run_sql(session, "SELECT pg_backend_pid() AS number", {})[0].number
+            other.execute(text("SELECT pg_terminate_backend(:number, 5000)"), {"number": number})
+            with pytest.raises(psycopg.OperationalError):
+                run_sql(session, "SELECT 1", {})
+
+    with pytest.raises(OperationalError):
+        lose()
     with own_sessions() as session:
         assert run_sql(session, "SELECT 1 AS one", {})[0].one == 1
 
