@@ -1,5 +1,7 @@
 """The web app: wires every domain's pages to one database, one clock and one set of settings."""
 
+import gc
+
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
@@ -64,7 +66,9 @@ def from_environment() -> FastAPI:
     configure_logs("web", environment=settings.log_environment)
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set; `palate web` sets it, or starts the embedded PostgreSQL")
-    return create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))
+    app = create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))
+    gc.freeze()  # what is there by now stays: looking for garbage in it again and again is for nothing
+    return app
 
 
 def routers() -> list[APIRouter]:

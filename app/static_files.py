@@ -1,4 +1,4 @@
-"""Style, scripts and pictures: read once, compressed once, and kept by browsers for ever under a hash of what they hold.
+"""Style, scripts and pictures: read once, compressed once, kept by browsers for ever under a hash of what they hold.
 
 The address in a page carries the hash, and so does that in a script which imports another. Under any other address,
 an old page's or a newer version's, browsers ask anew each time: they never keep one content under another's hash.
