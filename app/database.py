@@ -5,15 +5,14 @@ PostgreSQL everywhere, tests included. Services flush and never commit; whoever 
 """
 
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import orjson
 import psycopg
 from fastapi import Depends, Request
-from psycopg.rows import namedtuple_row
 from sqlalchemy import DateTime, Enum, MetaData, create_engine, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Engine
@@ -21,6 +20,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from starlette.concurrency import run_in_threadpool
 
+from app.wire import Statement, ask
 from trainer.contract.steps import Step, passing
 
 NAMES = {
@@ -56,10 +56,6 @@ def stored_by_value(kind: type[StrEnum]) -> Enum:
     )
 
 
-_NEVER = 2**31
-"""Executions after which a statement is prepared unasked."""
-
-
 def make_engine(url: str, *, pool_size: int = 10) -> Engine:
     """An engine for any spelling of a PostgreSQL address."""
     engine = create_engine(
@@ -68,7 +64,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         max_overflow=pool_size,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        connect_args={"prepare_threshold": _NEVER},
+        connect_args={"prepare_threshold": None},
         hide_parameters=True,  # errors go to the log, and what people wrote does not
     )
     event.listen(engine, "connect", _plan_for_short_statements)
@@ -112,6 +108,7 @@ def libpq_url(url: str) -> str:
 
 
 SessionFactory = sessionmaker[Session]
+ResultT = TypeVar("ResultT")
 
 
 def make_session_factory(engine: Engine) -> SessionFactory:
@@ -119,30 +116,44 @@ def make_session_factory(engine: Engine) -> SessionFactory:
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def run_sql(session: Session, statement: str, parameters: dict[str, Any]) -> psycopg.Cursor[Any]:
+def run_sql(session: Session, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
     """Run hand-written SQL (`%(name)s`) in the session's transaction, straight on its connection; rows are tuples
     with names. For the path from a verdict to the next comparison, where SQLAlchemy would take half of the time.
 
     The statement is prepared once per connection and planned once for all parameters: planning took PostgreSQL
     longer than running. What SQLAlchemy sends is planned anew each time, for the parameters at hand.
     """
+    return run_together(session, (statement, parameters))[0]
+
+
+def run_together(session: Session, *statements: Statement) -> list[list[Any]]:
+    """Run statements one after the other, the next without waiting for the one before; the rows of each."""
     session.flush()
-    connection = session.connection().connection.driver_connection
-    assert connection is not None
-    cursor: psycopg.Cursor[Any] = connection.cursor(row_factory=namedtuple_row)
-    return cursor.execute(statement, parameters, prepare=True)
+    connection = session.connection()
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    return ask(driver, connection.info.setdefault("prepared", {}), statements)
 
 
-def find_row(session: Session, statement: str, parameters: dict[str, Any]) -> Any | None:
+def find_row(session: Session, statement: str, parameters: Mapping[str, Any]) -> Any | None:
     """The first row of hand-written SQL, or None."""
-    return run_sql(session, statement, parameters).fetchone()
+    return next(iter(run_sql(session, statement, parameters)), None)
 
 
-def get_row(session: Session, statement: str, parameters: dict[str, Any]) -> Any:
+def get_row(session: Session, statement: str, parameters: Mapping[str, Any]) -> Any:
     """The row of hand-written SQL that always gives one."""
     row = find_row(session, statement, parameters)
     assert row is not None, "the statement gave no row"
     return row
+
+
+def in_transaction(factory: SessionFactory, work: Callable[[Session], ResultT]) -> ResultT:
+    """What `work` returns, in one transaction: returning commits it, raising rolls it back."""
+    with factory() as session:
+        result = work(session)
+        session.commit()
+    passing(Step.REQUEST_COMMITTED)
+    return result
 
 
 async def get_session(request: Request) -> AsyncIterator[Session]:

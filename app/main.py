@@ -1,10 +1,10 @@
 """The web app: wires every domain's pages to one database, one clock and one set of settings."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
@@ -25,7 +25,8 @@ from app.live.hub import Hub
 from app.live.listening import listening
 from app.operation.views import router as operation
 from app.security import SecurityHeaders
-from app.settings import ROOT, Settings, load_settings
+from app.settings import Settings, load_settings
+from app.static_files import serve_static
 from app.training.views import router as training
 from trainer.contract.logs import configure_logs
 from trainer.contract.requests import RequestLog
@@ -60,7 +61,7 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     app.state.hub = Hub()
     app.state.on_joined = [take_up_invited_enrolments]
     add_error_pages(app)
-    app.mount("/static", StaticFiles(directory=ROOT / "static"), name="static")
+    app.mount("/static", serve_static, name="static")
     app.add_middleware(GZipMiddleware, minimum_size=800, compresslevel=5)
     for router in routers():
         app.include_router(router)
@@ -84,9 +85,11 @@ def from_environment() -> FastAPI:
     configure_logs("web", environment=settings.log_environment)
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set; `palate web` sets it, or starts the embedded PostgreSQL")
-    return create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))
+    app = create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))
+    gc.freeze()  # what is there by now stays: looking for garbage in it again and again is for nothing
+    return app
 
 
 def routers() -> list[APIRouter]:
-    """Every domain's pages."""
-    return [health, accounts, campaigns, prompts, comparisons, browsing, changing, datasets, training, operation]
+    """Every domain's pages. Routes are tried one after the other: those first that people wait for most."""
+    return [comparisons, health, accounts, campaigns, prompts, browsing, changing, datasets, training, operation]

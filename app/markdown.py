@@ -6,6 +6,7 @@ a page that no browser bears, is shown as it was written.
 """
 
 import re
+from functools import lru_cache
 from typing import TypeVar, cast
 
 import comrak
@@ -39,29 +40,37 @@ _DEEP_QUOTES = re.compile(r"(?:>[ \t]*){100}")
 """Each level of quoting costs as much as all levels above it."""
 
 
+LONGEST_REMEMBERED = 4_000
+"""Characters. What is shown again and again (guidelines, a prompt that many judge) is rendered once; at most some
+10 MB are kept of it.
+"""
+
+_CLEANER = nh3.Cleaner(
+    tags=ALLOWED_TAGS,
+    attributes={"a": {"href", "title"}, "ol": {"start"}, "img": {"alt"}},
+    url_schemes={"http", "https", "mailto"},
+    link_rel="noopener noreferrer nofollow",
+)
+"""Leaves nothing that acts or loads. An image leaves its description: who judges must see that one was meant."""
+
+
 def render_markdown(text: str) -> Markup:
     """Safe HTML for a text, with characters that reverse the reading order made visible."""
-    html = "" if _is_bomb(text) else _clean(_rendered(text))
+    return _remembered(text) if len(text) <= LONGEST_REMEMBERED else _safe_html(text)
+
+
+def _safe_html(text: str) -> Markup:
+    html = "" if _is_bomb(text) else _CLEANER.clean(_rendered(text))
     if text.strip() and not html.strip():  # too much, or nothing but definitions of links, which Markdown hides
         html = f'<p class="verbatim">{escape(text)}</p>\n'
     return Markup(disarmed(html))  # noqa: S704  (last, for an entity such as &#x202E; is a character by now)
 
 
+_remembered = lru_cache(maxsize=1024)(_safe_html)
+
+
 def _rendered(text: str) -> str:
     return comrak.render_markdown(text, extension_options=_EXTENSIONS, render_options=_RENDERING)
-
-
-def _clean(html: str) -> str:
-    """The HTML without anything that acts or loads. An image leaves its description: who judges must see that one
-    was meant.
-    """
-    return nh3.clean(
-        html,
-        tags=ALLOWED_TAGS,
-        attributes={"a": {"href", "title"}, "ol": {"start"}, "img": {"alt"}},
-        url_schemes={"http", "https", "mailto"},
-        link_rel="noopener noreferrer nofollow",
-    )
 
 
 def disarmed(text: TextT) -> TextT:

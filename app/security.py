@@ -28,7 +28,6 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        is_static = scope["path"].startswith("/static/")
 
         async def send_dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -38,12 +37,8 @@ class SecurityHeaders:
                 headers.setdefault("Referrer-Policy", "same-origin")
                 headers["Cross-Origin-Opener-Policy"] = "same-origin"
                 headers["Cross-Origin-Resource-Policy"] = "same-origin"
-                if is_static:
-                    versioned = b"v=" in scope.get("query_string", b"")
-                    headers["Cache-Control"] = "public, max-age=31536000, immutable" if versioned else "no-cache"
-                else:
-                    headers.setdefault("Cache-Control", "no-store")
-                    self._remember_visitor(scope, headers)
+                headers.setdefault("Cache-Control", "no-store")
+                self._remember_visitor(scope, headers)
             await send(message)
 
         await self.app(scope, receive, send_dressed)

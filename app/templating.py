@@ -1,6 +1,6 @@
 """Pages and fragments: one Jinja environment, with links, translations, static files and dates at hand."""
 
-import hashlib
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -9,9 +9,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from app.markdown import disarmed, render_markdown
 from app.settings import ROOT
+from app.static_files import static_path
 from app.wording import gettext, ngettext, translations
 
 
@@ -45,11 +47,13 @@ def environment() -> Environment:
         auto_reload=False,
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
     )
+    jinja.context_class = _Context
     jinja.install_gettext_callables(  # type: ignore[attr-defined]
         lambda message: translations.get().gettext(message),
         lambda singular, plural, number: translations.get().ngettext(singular, plural, number),
         newstyle=True,
     )
+    jinja.globals["_"] = _said
     jinja.globals["url_for"] = _url_for
     jinja.globals["static"] = static_path
     jinja.filters["markdown"] = render_markdown
@@ -57,6 +61,32 @@ def environment() -> Environment:
     jinja.filters["percent"] = percent
     jinja.filters["moment"] = moment
     return jinja
+
+
+class _Context(Context):
+    """Where a template finds its names. Most of what it calls are messages, which want nothing of what Jinja looks
+    for in every callable.
+    """
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **values: Any) -> Any:
+        """Call from within a template."""
+        if function is _said:
+            values.pop("_loop_vars", None)
+            values.pop("_block_vars", None)
+            return _said(*args, **values)
+        return super().call(function, *args, **values)
+
+
+def _said(message: str, /, **values: Any) -> Markup:
+    """A message in the reader's language, its values escaped. Jinja's own way calls three functions for each."""
+    translated = translations.get().gettext(message)
+    return Markup(translated) % values if values else _said_plainly(translated)  # noqa: S704  (messages are ours)
+
+
+@lru_cache(maxsize=4096)
+def _said_plainly(translated: str) -> Markup:
+    """A message without values, `%%` made `%`."""
+    return Markup(translated) % {}  # noqa: S704
 
 
 def _shown(value: Any) -> Any:
@@ -78,13 +108,6 @@ def _path_format(app: FastAPI, name: str, parameters: tuple[str, ...]) -> str:
         placeholders = {parameter: f"{{{parameter}}}" for parameter in parameters}
         known[name, parameters] = str(app.url_path_for(name, **placeholders))
     return known[name, parameters]
-
-
-@lru_cache(maxsize=256)
-def static_path(name: str) -> str:
-    """Address of a static file with a hash of its content, so that browsers may keep it for ever."""
-    content = (ROOT / "static" / name).read_bytes()
-    return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def percent(fraction: float | None, digits: int = 0) -> str:

@@ -58,7 +58,7 @@ def declares(needs: Needs) -> Callable[[FunctionT], FunctionT]:
     return mark
 
 
-def identify(request: Request, response: Response, session: DbSession, now: Now) -> None:
+def identify(request: Request, session: DbSession, now: Now) -> None:
     """Find out who is asking, for every request; pages get `user` and `csrf_token` from it."""
     settings: Settings = request.app.state.settings
     token = request.cookies.get(SESSION_COOKIE)

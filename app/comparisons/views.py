@@ -24,12 +24,13 @@ from app.comparisons.service.queueing import request_fill
 from app.database import DbSession
 from app.errors import Conflict
 from app.forms import Submission, submitted
+from app.routing import InOneThread
 from app.settings import Settings
 from app.templating import is_htmx, render
 from app.wording import gettext as _
 from trainer.contract.steps import Step, passing
 
-router = APIRouter()
+router = APIRouter(route_class=InOneThread)
 
 
 @router.get("/", name="home")

@@ -18,11 +18,6 @@ def test_every_page_forbids_inline_script_and_foreign_origins(visitor: TestClien
     assert "unsafe" not in policy
 
 
-def test_static_files_may_be_kept_for_ever_only_by_their_hashed_address(visitor: TestClient) -> None:
-    assert "immutable" in visitor.get("/static/css/base.css?v=abc").headers["cache-control"]
-    assert visitor.get("/static/css/base.css").headers["cache-control"] == "no-cache"
-
-
 def test_an_unknown_address_is_a_page_that_leads_back(visitor: TestClient) -> None:
     answer = visitor.get("/no/such/thing")
     assert answer.status_code == 404

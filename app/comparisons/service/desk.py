@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 
 from app.campaigns.models import CampaignState
 from app.comparisons.models import AssignmentState
-from app.database import find_row, run_sql
+from app.database import run_together
 from app.errors import Conflict, NotFound
+from app.wire import Statement
 from app.wording import gettext as _
 
 _HOLD = "SELECT pg_advisory_xact_lock(%(desk)s, %(annotator_id)s)"
@@ -21,7 +22,11 @@ def hold_desk(session: Session, *, annotator_id: int) -> None:
 
     Taken before anything else is read: what a statement reads after it, no other request of theirs can change.
     """
-    run_sql(session, _HOLD, {"desk": _DESK, "annotator_id": annotator_id})
+    run_together(session, _hold(annotator_id))
+
+
+def _hold(annotator_id: int) -> Statement:
+    return _HOLD, {"desk": _DESK, "annotator_id": annotator_id}
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,10 @@ def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id:
 
     Raises NotFound where there is none of that id, Conflict where it was never theirs.
     """
-    hold_desk(session, annotator_id=annotator_id)
-    row = find_row(session, _ASSIGNMENT, {"id": assignment_id})
-    if row is None:
+    rows = run_together(session, _hold(annotator_id), (_ASSIGNMENT, {"id": assignment_id}))[-1]
+    if not rows:
         raise NotFound(_("This comparison is not there any more. Reload the page to go on."))
+    row = rows[0]
     if row.annotator_id != annotator_id:
         raise Conflict(_("This comparison was given to somebody else. Reload the page to get one of your own."))
     return HeldAssignment(
