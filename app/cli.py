@@ -31,7 +31,7 @@ cli = typer.Typer(
 cli.add_typer(users.cli, name="user")
 cli.add_typer(prompts.cli, name="prompts")
 cli.add_typer(comparisons.cli, name="comparisons")
-cli.add_typer(snapshots.cli)
+cli.add_typer(snapshots.cli, name="snapshot")
 cli.add_typer(runs.cli)
 cli.add_typer(operation.cli)
 console = Console()

@@ -142,7 +142,9 @@ def deactivate_user(session: Session, *, user: User, by_id: int | None, now: dat
 
 
 def reactivate_user(session: Session, *, user: User, by_id: int | None, now: datetime) -> None:
-    """Let a person sign in again, with the password and role they had."""
+    """Let a person sign in again, with the password and role they had. Raises Conflict for somebody forgotten."""
+    if user.forgotten_at is not None:
+        raise Conflict(_("This person was forgotten on request: nothing of their account is left. Invite them anew."))
     if not user.is_active:
         user.deactivated_at = None
         _record(session, "user.reactivated", user, by_id=by_id, now=now)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.service.sign_ins import Person
 from app.audit import record_deed
+from app.datasets.models import Snapshot, SnapshotState
 from app.datasets.service.counting import Counts, judgment_counts
 from app.datasets.service.snapshots import request_snapshot
 from app.deployments.models import ModelLine, ModelVersion
@@ -158,6 +159,15 @@ def cancel_run(session: Session, *, run: Run, by_id: int | None, now: datetime) 
         run.message = _("Cancelling: the trainer stops after the step that it is at.")
     session.flush()
     record_deed(session, action="run.cancelled", subject=run, subject_id=run.id, actor_id=by_id, now=now)
+
+
+def cancel_runs_on_withdrawn(session: Session, *, now: datetime) -> int:
+    """Call off what trains on a snapshot that was withdrawn; returns how many runs that were."""
+    withdrawn = Snapshot.state == SnapshotState.WITHDRAWN
+    runs = session.scalars(select(Run).join(Run.snapshot).where(Run.state.in_(UNDER_WAY), withdrawn)).all()
+    for run in runs:
+        cancel_run(session, run=run, by_id=None, now=now)
+    return len(runs)
 
 
 def start_choices(session: Session, *, line: ModelLine) -> list[tuple[str, ModelVersion]]:

@@ -1,0 +1,44 @@
+"""People may be forgotten on their request, and every process tells that it lives. Adds a nullable column and a table.
+
+Revision: 0004, after 0003
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0004"
+down_revision: str | Sequence[str] | None = "0003"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    op.add_column(
+        "users",
+        sa.Column(
+            "forgotten_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when, on request, all that was theirs was erased",
+        ),
+    )
+    op.create_table(
+        "signs_of_life",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False, comment="web, worker, supervisor"),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("memory_bytes", sa.BigInteger(), nullable=False, comment="resident"),
+        sa.Column("note", sa.Text(), server_default="", nullable=False, comment="what it says of itself"),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_signs_of_life")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("signs_of_life")
+    op.drop_column("users", "forgotten_at")
