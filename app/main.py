@@ -16,6 +16,7 @@ from app.datasets.views import router as datasets
 from app.errors import add_error_pages
 from app.generation.views import router as prompts
 from app.health import router as health
+from app.operation.living import keep_telling
 from app.operation.views import router as operation
 from app.security import SecurityHeaders
 from app.settings import ROOT, Settings, load_settings
@@ -64,6 +65,7 @@ def from_environment() -> FastAPI:
     configure_logs("web", environment=settings.log_environment)
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set; `palate web` sets it, or starts the embedded PostgreSQL")
+    keep_telling(settings.database_url, kind="web")
     return create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))
 
 
