@@ -113,7 +113,10 @@ def rename(session: Session, *, user: User, name: str, by_id: int | None, now: d
 
 
 def set_role(session: Session, *, user: User, role: Role, by_id: int | None, now: datetime) -> None:
-    """Give a person another role, at once. Raises Conflict for one's own and for the last admin's."""
+    """Give a person another role, at once. Raises Conflict for one's own and for the last admin's.
+
+    With a lesser one, unused links that they made stop working: those might let in somebody with more.
+    """
     if role is user.role:
         return
     if user.id == by_id:
@@ -121,6 +124,8 @@ def set_role(session: Session, *, user: User, role: Role, by_id: int | None, now
     if user.is_admin:
         require_another_admin(session, than=user)
     before, user.role = user.role, role
+    if role.level < before.level:
+        expire_links(session, Link.created_by_id == user.id, now=now)
     _record(session, "user.role_changed", user, by_id=by_id, now=now, before=before, after=role)
 
 
