@@ -207,7 +207,8 @@ def links_that_act(page: Page) -> list[str]:
     found: list[list[str]] = page.eval_on_selector_all(
         "a[href], area[href], form, [formaction], iframe, object, embed, base, meta[http-equiv]",
         """elements => elements.map(element =>
-            [element.tagName, (element.hasAttribute("formaction") && element.formAction) || element.href || element.action || "frame"])""",
+            [element.tagName, element.hasAttribute("formaction") ? element.formAction
+                              : element.href || element.action || "frame"])""",
     )
     own = urlsplit(page.url).netloc
     return [
