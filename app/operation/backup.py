@@ -23,13 +23,13 @@ from sqlalchemy import create_engine, text
 
 from app.database import driver_url, libpq_url
 from app.errors import Conflict, Invalid, NotFound, Unavailable
-from app.settings import ROOT
+from app.settings import MODEL_SERVER_NOTE, ROOT
 
 FORMAT = 1
 MANIFEST = "palate-backup.json"
 DUMP = "database.dump"
 FILES = "data/"
-LEFT_OUT = {"postgres", "logs", "up.lock", "reference-cache"}
+LEFT_OUT = {"postgres", "logs", "up.lock", "reference-cache", MODEL_SERVER_NOTE}
 LEFT_OUT_OF_RUNS = {"checkpoints", "lock"}
 
 OnFile = Callable[[str], None]

@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
+from psycopg.errors import UndefinedColumn, UndefinedTable
 from sqlalchemy import select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import SessionFactory
@@ -63,6 +64,11 @@ def _looked_at(name: str, title: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except DomainError as error:
         return Finding(name, title, False, error.message)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, UndefinedTable | UndefinedColumn):
+            raise
+        advice = _("Bring it to this code's schema: `palate migrate`.")
+        return Finding(name, title, False, _("The database lacks tables that this code needs."), advice)
     except SQLAlchemyError as error:
         said = str(error.__cause__ or error).strip().splitlines()[0]
         advice = _("Start the database, or correct DATABASE_URL.")
