@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from app.commands import comparisons, operation, prompts, runs, snapshots, users
 from app.commands.surroundings import opened_database
 from app.errors import DomainError, Unavailable
+from app.operation.living import keep_telling
 from app.settings import Settings, load_settings, with_secrets
 from app.stack.ports import is_loopback, refuse_taken_port, refuse_without_address
 from app.stack.up import run_stack
@@ -31,7 +32,7 @@ cli = typer.Typer(
 cli.add_typer(users.cli, name="user")
 cli.add_typer(prompts.cli, name="prompts")
 cli.add_typer(comparisons.cli, name="comparisons")
-cli.add_typer(snapshots.cli)
+cli.add_typer(snapshots.cli, name="snapshot")
 cli.add_typer(runs.cli)
 cli.add_typer(operation.cli)
 console = Console()
@@ -50,7 +51,13 @@ def up(host: HostOption = None, port: PortOption = None, data_dir: DataDirOption
     chosen = {"host": host, "port": port, "data_dir": data_dir}
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = with_secrets(Settings(**given))  # type: ignore[arg-type]
-    run_stack(settings, prepare=prepare, console=console)
+    run_stack(settings, prepare=_prepare_and_tell, console=console)
+
+
+def _prepare_and_tell(settings: Settings) -> str | None:
+    assert settings.database_url is not None
+    keep_telling(settings.database_url, kind="supervisor")
+    return prepare(settings)
 
 
 @cli.command()

@@ -23,6 +23,7 @@ from app.generation.views import router as prompts
 from app.health import router as health
 from app.live.hub import Hub
 from app.live.listening import listening
+from app.operation.living import keep_telling
 from app.operation.views import router as operation
 from app.security import SecurityHeaders
 from app.settings import Settings, load_settings
@@ -85,6 +86,7 @@ def from_environment() -> FastAPI:
     configure_logs("web", environment=settings.log_environment)
     if settings.database_url is None:
         raise RuntimeError("DATABASE_URL is not set; `palate web` sets it, or starts the embedded PostgreSQL")
+    keep_telling(settings.database_url, kind="web")
     app = create_app(settings, session_factory=make_session_factory(make_engine(settings.database_url)))
     gc.freeze()  # what is there by now stays: looking for garbage in it again and again is for nothing
     return app

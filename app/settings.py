@@ -14,6 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout: templates, static files, migrations and the starter model lie beside the code."""
 
 
+MODEL_SERVER_NOTE = "model-server-url"
+"""File in the data folder by which `palate up`, which takes any free port, tells other commands of its model server."""
+
+
 class Settings(BaseSettings):
     """One frozen value per process. Each field is an environment variable `PALATE_<NAME>`, or `DATABASE_URL`."""
 
@@ -113,8 +117,15 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings from the environment, with secrets drawn and kept in the data folder where none are given."""
-    return with_secrets(Settings())
+    """Settings from the environment, with secrets drawn and kept in the data folder where none are given.
+
+    Where no address of the model server is set, it is the one that a running `palate up` noted beside them.
+    """
+    settings = with_secrets(Settings())
+    noted = settings.data_dir / MODEL_SERVER_NOTE
+    if "model_server_url" in settings.model_fields_set or not noted.is_file():
+        return settings
+    return settings.model_copy(update={"model_server_url": noted.read_text().strip()})
 
 
 def with_secrets(settings: Settings) -> Settings:

@@ -7,6 +7,7 @@ import app.comparisons.models
 import app.datasets.models
 import app.deployments.models
 import app.generation.models
+import app.operation.models
 import app.training.models
 from app.database import Base
 

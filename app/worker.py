@@ -24,6 +24,8 @@ from app.database import libpq_url, make_engine, make_session_factory
 from app.datasets.jobs import blueprint as dataset_jobs
 from app.deployments.jobs import blueprint as deployment_jobs
 from app.generation.jobs import blueprint as generation_jobs
+from app.operation.jobs import blueprint as operation_jobs
+from app.operation.living import keep_telling
 from app.queue import REQUEST_ARGUMENT
 from app.settings import Settings
 from app.training.jobs import blueprint as training_jobs
@@ -44,6 +46,7 @@ JOBS: dict[str, Blueprint] = {
     "datasets": dataset_jobs,
     "deployments": deployment_jobs,
     "generation": generation_jobs,
+    "operation": operation_jobs,
     "training": training_jobs,
 }
 
@@ -64,6 +67,7 @@ def run_worker(settings: Settings, *, concurrency: int) -> None:
     configure_logs("worker", environment=settings.log_environment)
     engine = make_engine(settings.database_url, pool_size=concurrency)
     place = Workplace(settings=settings, session_factory=make_session_factory(engine), clock=utc_now)
+    keep_telling(settings.database_url, kind="worker")
     asyncio.run(_work(make_worker_app(settings.database_url), place, concurrency=concurrency))
     _end_process()
 

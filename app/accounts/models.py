@@ -25,7 +25,7 @@ class Role(StrEnum):
 
 
 class User(Base):
-    """A person. Deactivated rather than deleted: their judgments stay attributed."""
+    """A person. Deactivated rather than deleted: their judgments stay attributed, until they ask to be forgotten."""
 
     __tablename__ = "users"
     __table_args__ = (Index("uq_users_email", text("lower(email)"), unique=True),)
@@ -37,6 +37,7 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(comment="argon2id")
     created_at: Mapped[datetime]
     deactivated_at: Mapped[datetime | None]
+    forgotten_at: Mapped[datetime | None] = mapped_column(comment="when, on request, all that was theirs was erased")
 
     @property
     def is_active(self) -> bool:

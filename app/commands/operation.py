@@ -1,4 +1,4 @@
-"""`palate doctor`, `palate backup` and `palate restore`: looking after an installation."""
+"""`palate doctor`, `clean`, `backup` and `restore`: looking after an installation."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +7,18 @@ import typer
 from rich.markup import escape
 
 from app.clock import utc_now
-from app.commands.surroundings import console
+from app.commands.surroundings import command_database, console, counted
 from app.database import make_engine, make_session_factory
 from app.errors import Invalid
 from app.operation.backup import back_up, restore
+from app.operation.cleaning import leftovers, remove, remove_rows
 from app.operation.condition import Finding, examine
 from app.settings import Settings, load_settings
 from app.stack.migrations import migrate
 from app.stack.postgres import running_database
 
 cli = typer.Typer()
-PARTS = ("database", "worker", "jobs", "model-server", "disk")
+PARTS = ("database", "worker", "jobs", "model-server", "disk", "files", "web")
 
 
 @cli.command()
@@ -43,6 +44,26 @@ def _say(finding: Finding) -> None:
     console.print(f"{mark}  [bold]{finding.title}[/bold]: {escape(finding.message)}", soft_wrap=True, highlight=False)
     if finding.advice:
         console.print(f"        {escape(finding.advice)}", soft_wrap=True, highlight=False)
+
+
+@cli.command()
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
+) -> None:
+    """Delete what nobody needs any more, by the rule of docs/operations.md. The worker does it every hour."""
+    with command_database() as (settings, sessions):
+        now = utc_now()
+        with sessions.begin() as session:
+            found = leftovers(session, settings, now=now)
+            if not dry_run:
+                remove_rows(session, now=now)
+    for leftover in found:
+        line = f"{leftover.bytes / 1e6:10.1f} MB  {leftover.path}: {leftover.why}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if not dry_run:
+        remove(found)
+    total = sum(leftover.bytes for leftover in found) / 1e6
+    console.print(f"{counted(len(found), 'leftover')}, {total:.1f} MB {'would go' if dry_run else 'deleted'}.")
 
 
 @cli.command()

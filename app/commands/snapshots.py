@@ -1,4 +1,4 @@
-"""`palate snapshot`: freeze judgments into a dataset."""
+"""`palate snapshot`: freeze judgments into a dataset, and take one back."""
 
 from typing import Annotated
 
@@ -11,11 +11,12 @@ from app.commands.surroundings import command_database, console, named_campaign,
 from app.datasets.models import Snapshot
 from app.datasets.service.counting import judgment_counts
 from app.datasets.service.freezing import COUNTS, freeze_snapshot
-from app.datasets.service.snapshots import request_snapshot
+from app.datasets.service.snapshots import get_snapshot, request_snapshot
+from app.datasets.service.withdrawing import delete_withdrawn_files, withdraw_snapshot
 from app.errors import Invalid
 from trainer.contract.snapshot import SnapshotPolicy
 
-cli = typer.Typer()
+cli = typer.Typer(help="Freeze judgments into a dataset, or take one back.", invoke_without_command=True)
 
 LineOption = Annotated[str | None, typer.Option("--line", help="Short name of a model line: all its campaigns.")]
 OneCampaignOption = Annotated[
@@ -23,8 +24,9 @@ OneCampaignOption = Annotated[
 ]
 
 
-@cli.command("snapshot")
+@cli.callback()
 def snapshot(
+    context: typer.Context,
     *,
     line: LineOption = None,
     campaign: OneCampaignOption = None,
@@ -35,8 +37,10 @@ def snapshot(
 ) -> None:
     """Freeze all judgments up to now into a folder that never changes.
 
-    Name either a model line or one campaign.
+    Name either a model line or one campaign. `withdraw` takes a snapshot back.
     """
+    if context.invoked_subcommand is not None:
+        return
     if (line is None) == (campaign is None):
         raise Invalid("Say what to freeze: either --line with a model line, or --campaign with a campaign.")
     policy = SnapshotPolicy(
@@ -65,6 +69,20 @@ def snapshot(
             )
         with sessions.begin() as session:
             _print(session.get_one(Snapshot, requested.id))
+
+
+@cli.command()
+def withdraw(
+    number: Annotated[int, typer.Argument(help="The snapshot's number.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays on record.", prompt=True)],
+) -> None:
+    """Take a snapshot back: its files are deleted, what it was stays known. Not to be undone."""
+    with command_database() as (settings, sessions):
+        with sessions.begin() as session:
+            taken_back = get_snapshot(session, number)
+            withdraw_snapshot(session, snapshot=taken_back, reason=reason, by_id=None, now=utc_now())
+        delete_withdrawn_files(settings, taken_back)
+    console.print(f"Snapshot {number} is withdrawn and its files are deleted.")
 
 
 def _print(frozen: Snapshot) -> None:

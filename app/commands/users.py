@@ -8,7 +8,9 @@ from rich.table import Table
 from app.accounts.models import Role
 from app.accounts.service import links, people
 from app.clock import utc_now
-from app.commands.surroundings import command_database, console
+from app.commands.surroundings import command_database, console, counted
+from app.datasets.service.forgetting import forget_person, held_of
+from app.datasets.service.withdrawing import delete_withdrawn_files, list_withdrawn
 from app.settings import Settings
 from app.starter import first_admin_path
 from app.templating import moment
@@ -94,6 +96,32 @@ def reactivate(email: EmailArgument) -> None:
         user = people.get_user_by_email(session, email)
         people.reactivate_user(session, user=user, by_id=None, now=utc_now())
     console.print(f"{user.name} may sign in again.")
+
+
+@cli.command()
+def forget(
+    email: EmailArgument,
+    confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase somebody who asks for it: account, judgments, and the snapshots that hold these. Not to be undone."""
+    with command_database() as (settings, sessions):
+        with sessions.begin() as session:
+            user = people.get_user_by_email(session, email)
+            held = held_of(session, user_id=user.id)
+        console.print(
+            f"{user.name}: {counted(held.judgments, 'judgment')} would be erased, and "
+            f"{counted(len(held.snapshots), 'snapshot')} withdrawn. Versions trained on them and backups stay.",
+            soft_wrap=True,
+        )
+        if not confirmed:
+            typer.confirm("Erase for good?", abort=True)
+        with sessions.begin() as session:
+            forget_person(session, user=people.get_user(session, user.id), by_id=None, now=utc_now())
+        with sessions.begin() as session:
+            withdrawn = list_withdrawn(session)
+        for snapshot in withdrawn:
+            delete_withdrawn_files(settings, snapshot)
+    console.print("Erased. Backups made before still hold it: make a new one and delete those.", soft_wrap=True)
 
 
 def _print_link(settings: Settings, path: str, meaning: str) -> None:

@@ -19,8 +19,9 @@ from app.database import DbSession
 from app.datasets.models import Snapshot
 from app.datasets.scope import Scope, campaigns_in
 from app.deployments.models import ModelLine
-from app.errors import NotFound
+from app.errors import Forbidden, NotFound
 from app.wording import gettext as _
+from app.wording import mark as N_
 
 
 def readable_campaigns(session: Session, *, person: Person) -> list[Campaign]:
@@ -45,11 +46,18 @@ def may_read(session: Session, *, snapshot: Snapshot, person: Person) -> bool:
     return person.is_admin or _covers(session, scope=Scope.of(snapshot), as_of=snapshot.as_of, person=person)
 
 
-def _covers(session: Session, *, scope: Scope, as_of: datetime, person: Person) -> bool:
-    """Whether a person may read every campaign of a scope that was there at an instant."""
-    readable = {campaign.id for campaign in readable_campaigns(session, person=person)}
+def _covers(
+    session: Session, *, scope: Scope, as_of: datetime, person: Person, least: Access = Access.RESEARCH
+) -> bool:
+    """Whether a person has at least this access to every campaign of a scope that was there at an instant."""
+    readable = {campaign.id for campaign in campaigns_with_access(session, person=person, least=least)}
     held = [campaign for campaign in campaigns_in(session, scope) if campaign.created_at <= as_of]
     return bool(held) and all(campaign.id in readable for campaign in held)
+
+
+UNKNOWN = N_(
+    "There is no such snapshot, or it holds judgments of a campaign that you may not read. Ask the campaign's manager."
+)
 
 
 @declares(Needs.READS)
@@ -57,12 +65,7 @@ def readable_snapshot(snapshot_id: int, person: CurrentPerson, session: DbSessio
     """A snapshot that this person may see."""
     snapshot = session.get(Snapshot, snapshot_id)
     if snapshot is None or not may_read(session, snapshot=snapshot, person=person):
-        raise NotFound(
-            _(
-                "There is no such snapshot, or it holds judgments of a campaign that you may not read. "
-                "Ask the campaign's manager."
-            )
-        )
+        raise NotFound(_(UNKNOWN))
     return snapshot
 
 
@@ -80,5 +83,22 @@ def wholly_readable_line(line_id: int, person: CurrentPerson, session: DbSession
     return line
 
 
+def may_withdraw(session: Session, *, snapshot: Snapshot, person: Person) -> bool:
+    """Whether a person may take a snapshot back: an admin, or the manager of every campaign that it holds."""
+    if person.is_admin:
+        return True
+    return _covers(session, scope=Scope.of(snapshot), as_of=snapshot.as_of, person=person, least=Access.MANAGE)
+
+
+@declares(Needs.MANAGES)
+def managed_snapshot(snapshot_id: int, person: CurrentPerson, session: DbSession) -> Snapshot:
+    """A snapshot that this person may take back."""
+    snapshot = readable_snapshot(snapshot_id, person, session)
+    if not may_withdraw(session, snapshot=snapshot, person=person):
+        raise Forbidden(_("Only an admin, or whoever manages every campaign that it holds, may withdraw a snapshot."))
+    return snapshot
+
+
+ManagedSnapshot = Annotated[Snapshot, Depends(managed_snapshot)]
 ReadableSnapshot = Annotated[Snapshot, Depends(readable_snapshot)]
 WhollyReadableLine = Annotated[ModelLine, Depends(wholly_readable_line)]

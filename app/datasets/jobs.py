@@ -1,4 +1,4 @@
-"""Background entry points of datasets: freeze a snapshot, take in a file of comparisons."""
+"""Background entry points of datasets: freeze a snapshot, delete what was withdrawn, take in comparisons."""
 
 from procrastinate import Blueprint, JobContext, RetryStrategy
 from sqlalchemy.exc import OperationalError
@@ -8,8 +8,10 @@ from app.datasets import row_pages
 from app.datasets.looking import exports_folder, snapshot_folder
 from app.datasets.models import Snapshot
 from app.datasets.service.comparison_import import load_comparisons
+from app.datasets.service.forgetting import finish_forgetting
 from app.datasets.service.freezing import freeze_snapshot as freeze
 from app.datasets.service.snapshots import fail_snapshot
+from app.datasets.service.withdrawing import delete_withdrawn_files, list_withdrawn
 from app.errors import DomainError
 from app.generation.service.imports import fail_import
 from app.generation.service.uploads import most_unpacked_bytes, upload_path
@@ -44,6 +46,16 @@ def lay_out_rows(context: JobContext, *, snapshot_id: int) -> None:
         folder = snapshot_folder(session.get_one(Snapshot, snapshot_id))
     if folder is not None:
         row_pages.lay_out_rows(folder, exports_folder(place.settings, snapshot_id))
+@blueprint.task(name="carry_out_withdrawals", pass_context=True, retry=RETRY)
+def carry_out_withdrawals(context: JobContext) -> None:
+    """Erase what forgotten people left meanwhile, then delete the files of every withdrawn snapshot."""
+    place = workplace(context)
+    with place.session_factory.begin() as session:
+        finish_forgetting(session, now=place.clock())
+    with place.session_factory.begin() as session:
+        withdrawn = list_withdrawn(session)
+    for snapshot in withdrawn:
+        delete_withdrawn_files(place.settings, snapshot)
 
 
 @blueprint.task(name="import_comparisons", pass_context=True, retry=RETRY)

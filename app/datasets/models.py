@@ -48,6 +48,7 @@ class Snapshot(Base):
     counts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     manifest: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     message: Mapped[str] = mapped_column(server_default="", comment="why it failed")
+    """Of a withdrawn one, why it was withdrawn."""
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
     frozen_at: Mapped[datetime | None]

@@ -5,6 +5,18 @@ from pydantic import BaseModel
 from trainer.contract.snapshot import SnapshotPolicy
 
 
+class WithdrawalForm(BaseModel):
+    """Why a snapshot is taken back; the service says what is enough."""
+
+    reason: str = ""
+
+
+class ForgettingForm(BaseModel):
+    """The email of the person to be forgotten, typed as a confirmation."""
+
+    email: str = ""
+
+
 class PolicyForm(BaseModel):
     """How judgments are to become training rows; a box that is off is absent."""
 

@@ -14,6 +14,7 @@ from app.deployments.service import previous_version
 from app.errors import Conflict, Unavailable
 from app.settings import Settings
 from app.wording import gettext as _
+from trainer.contract.process import ProcessFacts
 from trainer.contract.requests import caused_by
 from trainer.contract.server import LoadVersion, PointAlias, ServerState
 from trainer.contract.steps import Step, passing
@@ -64,6 +65,10 @@ class ModelServer:
     def point(self, alias: str, version: str) -> None:
         """Let an alias stand for a loaded version from the next request on."""
         self._ask("PUT", "/admin/aliases", json=PointAlias(alias=alias, version=version).model_dump())
+
+    def process(self) -> ProcessFacts:
+        """Which process answers; raises ModelServerRefused where that is of a version that does not say."""
+        return ProcessFacts.model_validate(self._ask("GET", "/admin/process", timeout=5.0).json())
 
     def _ask(self, method: str, path: str, *, timeout: float = 30.0, json: Any = None) -> httpx.Response:
         try:

@@ -8,7 +8,6 @@ caches, logs. Models that lie outside the data folder stay where they are; their
 
 import hashlib
 import io
-import json
 import subprocess
 import tarfile
 import tempfile
@@ -16,24 +15,42 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedReader
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import psycopg
+from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import create_engine, text
 
 from app.database import driver_url, libpq_url
 from app.errors import Conflict, Invalid, NotFound, Unavailable
-from app.settings import ROOT
+from app.settings import MODEL_SERVER_NOTE, ROOT
 
 FORMAT = 1
 MANIFEST = "palate-backup.json"
 DUMP = "database.dump"
 FILES = "data/"
-LEFT_OUT = {"postgres", "logs", "up.lock", "reference-cache"}
+LEFT_OUT = {"postgres", "logs", "up.lock", "reference-cache", MODEL_SERVER_NOTE}
 LEFT_OUT_OF_RUNS = {"checkpoints", "lock"}
 
 OnFile = Callable[[str], None]
+
+
+class Format(BaseModel):
+    """What of a manifest every version can read."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    format: int
+
+
+class Manifest(Format):
+    """`palate-backup.json`, the last file of a backup: what else is in it, and where that came from."""
+
+    made_at: str
+    data_dir: str
+    code_dir: str = str(ROOT)
+    models_elsewhere: list[str]
+    sha256: dict[str, str]
+    """By name in the archive."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +97,15 @@ def _write(draft: Path, *, dump: Path, data_dir: Path, database_url: str, now: d
             except FileNotFoundError:  # a draft that has its name by now, or an upload that has been read
                 continue
         elsewhere = _models_elsewhere(database_url, data_dir)
-        manifest = {
-            "format": FORMAT,
-            "made_at": now.isoformat(),
-            "data_dir": str(data_dir),
-            "code_dir": str(ROOT),
-            "models_elsewhere": elsewhere,
-            "sha256": hashes,
-        }
-        _add_bytes(archive, MANIFEST, json.dumps(manifest, indent=1).encode())
+        manifest = Manifest(
+            format=FORMAT,
+            made_at=now.isoformat(),
+            data_dir=str(data_dir),
+            code_dir=str(ROOT),
+            models_elsewhere=elsewhere,
+            sha256=hashes,
+        )
+        _add_bytes(archive, MANIFEST, manifest.model_dump_json(indent=1).encode())
     return Copied(files=len(hashes), bytes=size, elsewhere=elsewhere)
 
 
@@ -155,12 +172,11 @@ def restore(backup: Path, *, database_url: str, data_dir: Path, on_file: OnFile 
             "pg_restore", "--no-owner", "--exit-on-error", "--single-transaction",
             f"--dbname={libpq_url(database_url)}", str(place / DUMP),
         )  # fmt: skip
-        _move_paths(database_url, before=manifest["data_dir"], after=str(data_dir))
-        _move_paths(database_url, before=manifest.get("code_dir", str(ROOT)), after=str(ROOT))
+        _move_paths(database_url, before=manifest.data_dir, after=str(data_dir))
+        _move_paths(database_url, before=manifest.code_dir, after=str(ROOT))
         for path in sorted((place / FILES).iterdir()) if (place / FILES).is_dir() else []:
             path.rename(data_dir / path.name)
-    elsewhere: list[str] = manifest["models_elsewhere"]
-    return elsewhere
+    return manifest.models_elsewhere
 
 
 def _refuse_full(database_url: str, data_dir: Path) -> None:
@@ -176,7 +192,7 @@ def _refuse_full(database_url: str, data_dir: Path) -> None:
         raise Conflict("The database holds tables already. Restore into an empty one.")
 
 
-def _unpack(backup: Path, place: Path, on_file: OnFile) -> dict[str, Any]:
+def _unpack(backup: Path, place: Path, on_file: OnFile) -> Manifest:
     try:
         with tarfile.open(backup, "r:") as archive:
             for member in archive:
@@ -184,15 +200,31 @@ def _unpack(backup: Path, place: Path, on_file: OnFile) -> dict[str, Any]:
                 archive.extract(member, place, filter="data")
     except (tarfile.TarError, OSError) as error:
         raise Invalid(f"{backup} cannot be read as a backup: {error}. Nothing was changed.") from error
-    if not (place / MANIFEST).is_file():
-        raise Invalid(f"{backup} is no backup of Palate, or breaks off in the middle. Nothing was changed.")
-    manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text())
-    if manifest["format"] != FORMAT:
-        raise Invalid(f"{backup} is of format {manifest['format']}; this version reads {FORMAT}. Use a newer Palate.")
-    for name, sha256 in manifest["sha256"].items():
+    manifest = _read_manifest(place / MANIFEST, backup)
+    found = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()} - {MANIFEST}
+    if strangers := found - set(manifest.sha256):
+        raise Invalid(f"{backup} holds what it does not tell of ({min(strangers)}). Nothing was changed.")
+    for name, sha256 in manifest.sha256.items():
         with _opened(place / name, backup) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise Invalid(f"{name} in {backup} is damaged. Nothing was changed; use another backup.")
+    return manifest
+
+
+def _read_manifest(path: Path, backup: Path) -> Manifest:
+    nothing = f"{backup} is no backup of Palate, or breaks off in the middle. Nothing was changed."
+    if not path.is_file():
+        raise Invalid(nothing)
+    try:
+        told = Format.model_validate_json(path.read_bytes())
+        if told.format != FORMAT:
+            raise Invalid(f"{backup} is of format {told.format}; this version reads {FORMAT}. Use a newer Palate.")
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise Invalid(nothing) from error
+    names = [PurePosixPath(name) for name in manifest.sha256]
+    if DUMP not in manifest.sha256 or any(name.is_absolute() or ".." in name.parts for name in names):
+        raise Invalid(nothing)
     return manifest
 
 

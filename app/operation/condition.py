@@ -1,4 +1,4 @@
-"""How an installation is: database, worker, model server, disk and jobs, each with what to do where it is not well."""
+"""How an installation is, part by part, each with what to do where it is not well."""
 
 import shutil
 from collections.abc import Callable
@@ -7,13 +7,17 @@ from datetime import datetime
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from psycopg.errors import UndefinedColumn, UndefinedTable
+from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import SessionFactory
+from app.datasets.models import Snapshot, SnapshotState
 from app.deployments.model_server import connected, missing, wanted
+from app.deployments.models import Deployment, ModelVersion
 from app.errors import DomainError
+from app.operation.processes import list_processes
 from app.settings import Settings
 from app.stack.migrations import alembic_config
 from app.wording import gettext as _
@@ -48,6 +52,8 @@ def examine(settings: Settings, sessions: SessionFactory, *, now: datetime, only
             lambda: _in_session(sessions, lambda session: _model_server(settings, session)),
         ),
         "disk": (_("Disk"), lambda: _disk(settings.data_dir)),
+        "files": (_("Files"), lambda: _in_session(sessions, _files)),
+        "web": (_("Web"), lambda: _in_session(sessions, lambda session: _web(session, settings, now))),
     }
     chosen = {only: checks[only]} if only is not None else checks
     return [_looked_at(name, title, check) for name, (title, check) in chosen.items()]
@@ -58,6 +64,11 @@ def _looked_at(name: str, title: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except DomainError as error:
         return Finding(name, title, False, error.message)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, UndefinedTable | UndefinedColumn):
+            raise
+        advice = _("Bring it to this code's schema: `palate migrate`.")
+        return Finding(name, title, False, _("The database lacks tables that this code needs."), advice)
     except SQLAlchemyError as error:
         said = str(error.__cause__ or error).strip().splitlines()[0]
         advice = _("Start the database, or correct DATABASE_URL.")
@@ -121,6 +132,39 @@ def _model_server(settings: Settings, session: Session) -> Finding:
     names = ", ".join([version.name for version in lacks.versions] or list(lacks.aliases))
     advice = _("It has yet to serve %(names)s; the worker tells it within seconds.", names=names)
     return Finding("model-server", _("Model server"), False, loaded, advice)
+
+
+def _files(session: Session) -> Finding:
+    """Whether what the rows promise lies on the disk: weights that serve, and snapshots to train on."""
+    versions = session.scalars(
+        select(ModelVersion)
+        .join(Deployment, Deployment.version_id == ModelVersion.id)
+        .where(Deployment.until.is_(None))
+    ).unique()
+    snapshots = session.scalars(select(Snapshot.path).where(Snapshot.state == SnapshotState.READY))
+    wanted_folders = [*(version.path for version in versions), *(path for path in snapshots if path is not None)]
+    gone = sorted(path for path in set(wanted_folders) if not Path(path).is_dir())
+    if not gone:
+        said = ngettext(
+            "%(num)s folder is where it should be", "%(num)s folders are where they should be", len(set(wanted_folders))
+        )
+        return Finding("files", _("Files"), True, said)
+    named = ", ".join(gone[:3]) + (" …" if len(gone) > 3 else "")
+    advice = _("Put them back from a backup, or point PALATE_DATA_DIR at the folder that holds them.")
+    return Finding("files", _("Files"), False, _("Missing: %(named)s", named=named), advice)
+
+
+def _web(session: Session, settings: Settings, now: datetime) -> Finding:
+    """Whether pages are served, and all processes run this very code."""
+    processes = list_processes(session, settings, now=now)
+    serving = [process for process in processes if process.kind == "web" and process.is_alive]
+    said = ngettext("%(num)s process serves pages", "%(num)s processes serve pages", len(serving))
+    if not serving:
+        return Finding("web", _("Web"), False, _("None is running."), _("Start it: `palate web`."))
+    if older := sorted({process.title for process in processes if process.runs_other_code}):
+        advice = _("Restart what was started on other code than this: %(names)s.", names=", ".join(older))
+        return Finding("web", _("Web"), False, said, advice)
+    return Finding("web", _("Web"), True, said)
 
 
 def _disk(folder: Path) -> Finding:

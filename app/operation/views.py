@@ -9,6 +9,7 @@ from app.database import SessionFactory
 from app.operation.access import metrics_reader
 from app.operation.condition import examine
 from app.operation.figures import figures
+from app.operation.processes import processes_or_none
 from app.settings import Settings
 from app.templating import render
 
@@ -18,8 +19,10 @@ router = APIRouter()
 @router.get("/condition", name="operation:condition")
 def condition(request: Request, person: CurrentAdmin, now: Now) -> Response:
     """Every part of the installation, and what to do where one is not well."""
-    findings = examine(_settings(request), _sessions(request), now=now)
-    return render(request, "operation/condition.html", findings=findings, at=now)
+    settings, sessions = _settings(request), _sessions(request)
+    findings = examine(settings, sessions, now=now)
+    processes = processes_or_none(sessions, settings, now=now)
+    return render(request, "operation/condition.html", findings=findings, processes=processes, at=now)
 
 
 @router.get("/metrics", name="operation:metrics", dependencies=[Depends(metrics_reader)])

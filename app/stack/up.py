@@ -18,7 +18,7 @@ from rich.console import Console
 
 from app.database import make_engine
 from app.errors import Conflict, Unavailable
-from app.settings import Settings
+from app.settings import MODEL_SERVER_NOTE, Settings
 from app.stack.migrations import migrate
 from app.stack.ports import free_port, refuse_taken_port, refuse_without_address
 from app.stack.postgres import EmbeddedKeeper, database_keeper, running_database
@@ -47,6 +47,8 @@ def run_stack(settings: Settings, *, prepare: Prepare, console: Console) -> None
         engine.dispose()
         link = prepare(settings)
         stack = Stack(stack_children(settings), console, keeper=keeper)
+        note = settings.data_dir / MODEL_SERVER_NOTE
+        note.write_text(settings.model_server_url)
         try:
             stack.start()
             if stack.wait_until_ready():
@@ -54,6 +56,7 @@ def run_stack(settings: Settings, *, prepare: Prepare, console: Console) -> None
                 stack.keep_running()
         finally:
             stack.stop()
+            note.unlink(missing_ok=True)
             console.print(f"Stopped. Your data stays in {settings.data_dir}", style="dim")
 
 

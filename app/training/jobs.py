@@ -10,6 +10,7 @@ from app.training.models import Run
 from app.training.service import scheduling
 from app.training.service.deciding import idle_version_names
 from app.training.service.requesting import enqueue_run
+from app.training.service.steering import cancel_runs_on_withdrawn
 from app.wording import gettext as _
 from trainer.contract.steps import Step, passing
 
@@ -45,6 +46,14 @@ def start_due_runs(context: JobContext, timestamp: int = 0) -> None:
     place = workplace(context)
     with place.session_factory.begin() as session:
         scheduling.start_due_runs(session, now=place.clock())
+
+
+@blueprint.task(name="cancel_withdrawn", pass_context=True)
+def cancel_withdrawn(context: JobContext) -> None:
+    """Call off the runs whose snapshot was withdrawn while they were under way."""
+    place = workplace(context)
+    with place.session_factory.begin() as session:
+        cancel_runs_on_withdrawn(session, now=place.clock())
 
 
 @blueprint.task(name="release_versions", pass_context=True, lock="model-server")

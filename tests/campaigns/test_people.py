@@ -86,9 +86,9 @@ def test_whoever_accepts_an_invitation_is_enrolled_as_it_said(session: Session) 
     (pending,) = list_pending_invitations(session, campaign_id=campaign.id, now=NOW)
     assert (pending.email, pending.judges, pending.access) == ("new@example.org", True, Access.RESEARCH)
     newcomer = make_user(session, Role.RESEARCHER)
-    for _ in range(2):
-        (enrolment,) = take_up_invited_enrolments(session, link_id=link.id, user_id=newcomer.id, now=NOW)
-        assert (enrolment.judges, enrolment.access) == (True, Access.RESEARCH)
+    (enrolment,) = take_up_invited_enrolments(session, link_id=link.id, user_id=newcomer.id, now=NOW)
+    assert (enrolment.judges, enrolment.access) == (True, Access.RESEARCH)
+    assert take_up_invited_enrolments(session, link_id=link.id, user_id=newcomer.id, now=NOW) == []
     assert list_pending_invitations(session, campaign_id=campaign.id, now=link.expires_at) == []
 
 

@@ -15,11 +15,12 @@ from app.accounts.models import Role
 from app.database import make_engine, make_session_factory
 from app.main import create_app
 from app.operation.condition import examine
-from app.settings import Settings
+from app.settings import MODEL_SERVER_NOTE, Settings, load_settings
 from tests.conftest import NOW, SignedIn
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign
 from tests.factories.comparisons import make_comparison
+from tests.factories.deployments import make_line
 from tests.factories.desks import make_desk
 
 
@@ -104,3 +105,34 @@ def test_metrics_are_for_whoever_has_the_token(
 def test_without_a_token_there_are_no_metrics(session: Session, signed_in: SignedIn) -> None:
     browser = signed_in(make_user(session, Role.ADMIN))
     assert browser.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
+
+
+@pytest.mark.parametrize("part", ["database", "worker", "jobs", "files", "web"])
+def test_a_database_without_tables_is_to_be_migrated(settings: Settings, empty_database: str, part: str) -> None:
+    engine = make_engine(empty_database)
+    (finding,) = examine(settings, make_session_factory(engine), now=NOW, only=part)
+    engine.dispose()
+    assert not finding.is_well
+    assert "palate migrate" in finding.advice
+
+
+def test_a_folder_that_serves_and_is_gone_is_named(
+    session: Session, condition: Callable[[str], tuple[bool, str]], tmp_path: Path
+) -> None:
+    make_line(session, path=str(tmp_path / "gone"))
+    session.commit()
+    is_well, said = condition("files")
+    assert not is_well
+    assert str(tmp_path / "gone") in said
+    (tmp_path / "gone").mkdir()
+    assert condition("files")[0]
+
+
+def test_commands_find_the_model_server_of_a_palate_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALATE_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("PALATE_MODEL_SERVER_URL", raising=False)
+    assert load_settings().model_server_url == "http://127.0.0.1:8001"
+    (tmp_path / MODEL_SERVER_NOTE).write_text("http://127.0.0.1:4711")
+    assert load_settings().model_server_url == "http://127.0.0.1:4711"
+    monkeypatch.setenv("PALATE_MODEL_SERVER_URL", "http://models:8001")
+    assert load_settings().model_server_url == "http://models:8001"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
+from trainer.contract.process import ProcessFacts, this_process
 from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
 from trainer.contract.steps import Step, passing
 from trainer.serving.access import require_admin_token
@@ -54,6 +55,12 @@ async def remove_alias(alias: str, server: TheServer) -> Response:
 async def show_state(server: TheServer) -> ServerState:
     """What is loaded and what each alias points at, as of one moment."""
     return server.registry.state()
+
+
+@router.get("/process")
+async def show_process() -> ProcessFacts:
+    """Which process this is, since when, on which code, and how much memory it holds."""
+    return this_process()
 
 
 @health.get("/healthz")

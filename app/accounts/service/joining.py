@@ -1,4 +1,5 @@
-"""Consuming one-time links: becoming the first admin, accepting an invitation, choosing a new password.
+"""Consuming one-time links: becoming the first admin, accepting an invitation as somebody new or as oneself, choosing
+a new password.
 
 Each locks its link, so that of two who send the same form one gets in and the other hears that it was used.
 """
@@ -13,10 +14,10 @@ from app.accounts.models import Link, Role, User
 from app.accounts.service.admins import has_active_admin, take_turns_for_first_admin
 from app.accounts.service.links import GONE
 from app.accounts.service.passwords import set_password
-from app.accounts.service.people import create_user, get_user
+from app.accounts.service.people import create_user, get_user, set_role
 from app.accounts.service.throttling import forget_failures
 from app.audit import record_deed
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.wording import gettext as _
 
 
@@ -26,8 +27,8 @@ class OnJoined(Protocol):
     The web app is wired with a list of these (`app.state.on_joined`): campaigns enrol the newcomer.
     """
 
-    def __call__(self, session: Session, *, link_id: int, user_id: int, now: datetime) -> object:
-        """Take up what the invitation promised to this person."""
+    def __call__(self, session: Session, *, link_id: int, user_id: int, now: datetime) -> Sequence[object]:
+        """Take up what the invitation promised to this person; returns what is new to them."""
 
 
 def become_first_admin(
@@ -64,6 +65,24 @@ def accept_invitation(
     return _take_in(
         session, link=link, role=role, email=email, name=name, password=password, now=now, on_joined=on_joined
     )
+
+
+def take_up_invitation(
+    session: Session, *, link: Link, user_id: int, now: datetime, on_joined: Sequence[OnJoined] = ()
+) -> None:
+    """Give somebody who has an account what an invitation promises beyond what they have; nothing is taken away.
+
+    Raises Conflict where that is nothing, and leaves the link to somebody else.
+    """
+    user = get_user(session, user_id)
+    promised = link.role or Role.ANNOTATOR
+    is_raised = promised.level > user.role.level
+    if is_raised:
+        set_role(session, user=user, role=promised, by_id=link.created_by_id, now=now)
+    _consume(session, link, by=user, now=now)
+    taken_up = [each for take_up in on_joined for each in take_up(session, link_id=link.id, user_id=user.id, now=now)]
+    if not (is_raised or taken_up):
+        raise Conflict(_("You have all that this invitation gives. Pass it on to whom it is meant for."))
 
 
 def _take_in(

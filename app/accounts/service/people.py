@@ -114,7 +114,10 @@ def rename(session: Session, *, user: User, name: str, by_id: int | None, now: d
 
 
 def set_role(session: Session, *, user: User, role: Role, by_id: int | None, now: datetime) -> None:
-    """Give a person another role, at once. Raises Conflict for one's own and for the last admin's."""
+    """Give a person another role, at once. Raises Conflict for one's own and for the last admin's.
+
+    With a lesser one, unused links that they made stop working: those might let in somebody with more.
+    """
     if role is user.role:
         return
     if user.id == by_id:
@@ -123,6 +126,8 @@ def set_role(session: Session, *, user: User, role: Role, by_id: int | None, now
         require_another_admin(session, than=user)
     before, user.role = user.role, role
     announce(session, "person", user.id)
+    if role.level < before.level:
+        expire_links(session, Link.created_by_id == user.id, now=now)
     _record(session, "user.role_changed", user, by_id=by_id, now=now, before=before, after=role)
 
 
@@ -144,7 +149,9 @@ def deactivate_user(session: Session, *, user: User, by_id: int | None, now: dat
 
 
 def reactivate_user(session: Session, *, user: User, by_id: int | None, now: datetime) -> None:
-    """Let a person sign in again, with the password and role they had."""
+    """Let a person sign in again, with the password and role they had. Raises Conflict for somebody forgotten."""
+    if user.forgotten_at is not None:
+        raise Conflict(_("This person was forgotten on request: nothing of their account is left. Invite them anew."))
     if not user.is_active:
         user.deactivated_at = None
         _record(session, "user.reactivated", user, by_id=by_id, now=now)

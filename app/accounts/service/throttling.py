@@ -86,8 +86,13 @@ def forget_failures(session: Session, *, email: str) -> None:
     session.execute(delete(SignInAttempt).where(SignInAttempt.subject == _of_email(email).key))
 
 
+def email_subject(email: str) -> str:
+    """What failures with this email are counted under."""
+    return f"email:{email.strip().lower()[:300]}"
+
+
 def _of_email(email: str) -> Subject:
-    return Subject(f"email:{email.strip().lower()[:300]}", FREE_PER_EMAIL)
+    return Subject(email_subject(email), FREE_PER_EMAIL)
 
 
 def _network(address: str) -> str:

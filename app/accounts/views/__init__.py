@@ -7,3 +7,4 @@ from app.accounts.views import account, invitations, joining, people, signing_in
 router = APIRouter()
 for part in (signing_in, joining, account, invitations, people):
     router.include_router(part.router)
+router.include_router(joining.as_oneself)

@@ -3,24 +3,26 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.accounts.access import anyone
+from app.accounts.access import CurrentPerson, anyone
 from app.accounts.credentials import password_problem
 from app.accounts.models import Link, LinkPurpose, User
 from app.accounts.schemas import JoinForm, NewPasswordForm
-from app.accounts.service.joining import accept_invitation, become_first_admin, reset_password
+from app.accounts.service.joining import accept_invitation, become_first_admin, reset_password, take_up_invitation
 from app.accounts.service.links import get_usable_link
 from app.accounts.service.people import EMAIL_TAKEN, find_user_by_email, get_user
 from app.accounts.views.signing_in import signed_in_as
 from app.clock import Now
 from app.database import DbSession
+from app.errors import Conflict
 from app.forms import Submission, submitted
 from app.templating import render
 from app.wording import gettext as _
 
 router = APIRouter(dependencies=[Depends(anyone)])
+as_oneself = APIRouter()
 
 
 @router.get("/links/{token}", name="accounts:link")
@@ -56,6 +58,16 @@ def consume_link(
     return signed_in_as(request, session, user, now=now, onward=str(request.app.url_path_for("home")))
 
 
+@as_oneself.post("/links/{token}/acceptance", name="accounts:take_up_link")
+def take_up(token: str, request: Request, session: DbSession, person: CurrentPerson, now: Now) -> Response:
+    """Use an invitation, once, as whoever is signed in."""
+    link = get_usable_link(session, token=token, now=now, lock=True)
+    if link.purpose is not LinkPurpose.INVITATION:
+        raise Conflict(_("This link is not an invitation. Open it in a browser in which nobody is signed in."))
+    take_up_invitation(session, link=link, user_id=person.id, now=now, on_joined=request.app.state.on_joined)
+    return RedirectResponse(str(request.app.url_path_for("home")), status_code=303)
+
+
 def _is_reset(link: Link) -> bool:
     return link.purpose is LinkPurpose.PASSWORD_RESET
 
@@ -86,7 +98,8 @@ def _link_page(
 ) -> Response:
     """The page of a link, which tells nobody its own address: the address is the key."""
     holder = _holder(session, link) if _is_reset(link) else None
-    page = render(request, "accounts/link.html", status=status, link=link, holder=holder, form=form)
+    token = request.path_params["token"]
+    page = render(request, "accounts/link.html", status=status, link=link, token=token, holder=holder, form=form)
     page.headers["Referrer-Policy"] = "no-referrer"
     page.headers["Cache-Control"] = "no-store"
     return page

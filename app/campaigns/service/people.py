@@ -121,23 +121,25 @@ def invite_person(
 
 
 def take_up_invited_enrolments(session: Session, *, link_id: int, user_id: int, now: datetime) -> list[Enrolment]:
-    """Enrol a newcomer wherever their invitation said; called in the transaction that consumes the link."""
+    """Enrol somebody wherever their invitation said, and return what is new; called in the transaction that consumes
+    the link. A part that they have already only grows.
+    """
     user = get_user(session, user_id)
     invited = session.scalars(
         select(InvitedEnrolment).where(InvitedEnrolment.link_id == link_id).order_by(InvitedEnrolment.campaign_id)
     )
-    return [
-        _set_part(
-            session,
-            campaign=session.get_one(Campaign, each.campaign_id),
-            user=user,
-            judges=each.judges,
-            access=min(each.access, ceiling(user.role), key=LEVELS.__getitem__),
-            by_id=user_id,
-            now=now,
-        )
-        for each in invited
-    ]
+    new = []
+    for each in invited:
+        before = find_enrolment(session, campaign_id=each.campaign_id, user_id=user_id)
+        had = (before.judges, before.access) if before is not None else (False, Access.NONE)
+        judges = each.judges or had[0]
+        access = max(had[1], min(each.access, ceiling(user.role), key=_level), key=_level)
+        if (judges, access) != had:
+            campaign = session.get_one(Campaign, each.campaign_id)
+            new.append(
+                _set_part(session, campaign=campaign, user=user, judges=judges, access=access, by_id=user_id, now=now)
+            )
+    return new
 
 
 def list_enrolments(session: Session, *, campaign_id: int) -> list[Enrolment]:
@@ -206,6 +208,10 @@ def _require_role(user: User, access: Access) -> None:
                 needed=needed,
             )
         )
+
+
+def _level(access: Access) -> int:
+    return LEVELS[access]
 
 
 def _least_role(access: Access) -> Role:

@@ -8,18 +8,27 @@ from fastapi.responses import FileResponse, RedirectResponse, Response, Streamin
 from sqlalchemy.orm import Session
 
 from app.accounts.access import CurrentPerson
+from app.accounts.service.sign_ins import Person
 from app.campaigns.access import ReadableCampaign
 from app.clock import Now
 from app.database import DbSession
-from app.datasets.access import ReadableSnapshot, WhollyReadableLine, readable_campaigns, wholly_readable_lines
+from app.datasets.access import (
+    ManagedSnapshot,
+    ReadableSnapshot,
+    WhollyReadableLine,
+    may_withdraw,
+    readable_campaigns,
+    wholly_readable_lines,
+)
 from app.datasets.archive import zipped
 from app.datasets.looking import export_file, snapshot_folder, snapshot_page, snapshot_rows
 from app.datasets.models import Snapshot, SnapshotState
-from app.datasets.schemas import PolicyForm
+from app.datasets.schemas import PolicyForm, WithdrawalForm
 from app.datasets.scope import Scope, scope_name
 from app.datasets.service.counting import judgment_counts
 from app.datasets.service.snapshots import list_snapshots, request_snapshot, retry_snapshot
-from app.errors import NotFound
+from app.datasets.service.withdrawing import withdraw_snapshot
+from app.errors import Invalid, NotFound
 from app.forms import Submission, submitted
 from app.settings import Settings
 from app.templating import is_htmx, render
@@ -94,8 +103,8 @@ def freeze_campaign(
 @router.get("/snapshots/{snapshot_id}", name="datasets:show")
 def show(request: Request, snapshot: ReadableSnapshot, session: DbSession, settings: TheSettings) -> Response:
     """One snapshot, in whatever state; asked again by the page while it is being written."""
-    page = snapshot_page(session, settings, snapshot)
-    return render(request, "datasets/_snapshot.html" if is_htmx(request) else "datasets/show.html", page=page)
+    template = "datasets/_snapshot.html" if is_htmx(request) else "datasets/show.html"
+    return _snapshot_page(request, session, snapshot, Submission(typed={}), template=template)
 
 
 @router.post("/snapshots/{snapshot_id}/attempts", name="datasets:retry")
@@ -104,6 +113,24 @@ def retry(
 ) -> Response:
     """Freeze again what failed."""
     retry_snapshot(session, snapshot=snapshot, by_id=person.id, now=now)
+    return _to(request, snapshot)
+
+
+@router.post("/snapshots/{snapshot_id}/withdrawal", name="datasets:withdraw")
+def withdraw(
+    *,
+    request: Request,
+    snapshot: ManagedSnapshot,
+    form: Annotated[Submission[WithdrawalForm], submitted(WithdrawalForm)],
+    person: CurrentPerson,
+    session: DbSession,
+    now: Now,
+) -> Response:
+    """Take a snapshot back: its files are deleted, its manifest stays."""
+    try:
+        withdraw_snapshot(session, snapshot=snapshot, reason=form.checked().reason, by_id=person.id, now=now)
+    except Invalid as refusal:
+        return _snapshot_page(request, session, snapshot, form.refused(reason=refusal.message), status=422)
     return _to(request, snapshot)
 
 
@@ -126,6 +153,26 @@ def trl(snapshot: ReadableSnapshot, split: Literal["train", "eval"], settings: T
         raise NotFound(why_no_files(snapshot))
     filename = f"{_file_name(snapshot)}.trl-preference.{split}.jsonl"
     return FileResponse(path, media_type="application/x-ndjson", filename=filename)
+
+
+def _snapshot_page(
+    request: Request,
+    session: Session,
+    snapshot: Snapshot,
+    form: Submission[WithdrawalForm],
+    *,
+    template: str = "datasets/show.html",
+    status: int = 200,
+) -> Response:
+    person: Person = request.state.user
+    return render(
+        request,
+        template,
+        status=status,
+        page=snapshot_page(session, settings_of(request), snapshot),
+        form=form,
+        may_withdraw=may_withdraw(session, snapshot=snapshot, person=person),
+    )
 
 
 def _scope_page(request: Request, session: Session, scope: Scope) -> Response:

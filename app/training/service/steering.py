@@ -2,13 +2,15 @@
 
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.audit import record_deed
+from app.datasets.models import Snapshot, SnapshotState
 from app.errors import Conflict
 from app.live.announcing import announce
 from app.training.models import Run, RunState
-from app.training.service.requesting import enqueue_run
+from app.training.service.requesting import UNDER_WAY, enqueue_run
 from app.wording import gettext as _
 
 
@@ -32,6 +34,15 @@ def cancel_run(session: Session, *, run: Run, by_id: int | None, now: datetime) 
         if was_paused:
             enqueue_run(session, run=run)
     _changed(session, run, "cancelled", by_id=by_id, now=now)
+
+
+def cancel_runs_on_withdrawn(session: Session, *, now: datetime) -> int:
+    """Call off what trains on a snapshot that was withdrawn; returns how many runs that were."""
+    withdrawn = Snapshot.state == SnapshotState.WITHDRAWN
+    runs = session.scalars(select(Run).join(Run.snapshot).where(Run.state.in_(UNDER_WAY), withdrawn)).all()
+    for run in runs:
+        cancel_run(session, run=run, by_id=None, now=now)
+    return len(runs)
 
 
 def pause_run(session: Session, *, run: Run, by_id: int | None, now: datetime) -> None:
