@@ -3,6 +3,8 @@
 import pytest
 
 from trainer.serving.errors import ModelMemoryError, ModelNotFoundError, NameTakenError
+from trainer.serving.reading import SharedReader
+from trainer.serving.text import SharedTokenizer
 from trainer.serving.versions import ModelVersion, Registry
 
 
@@ -14,7 +16,8 @@ def version(name: str, *, size: int = 40) -> ModelVersion:
         sha256=name,
         bytes=size,
         model=None,
-        tokenizer=None,
+        tokenizer=SharedTokenizer(None),
+        reader=SharedReader,
         end_ids=frozenset(),
         context_tokens=8,
         tokenizer_sha256="t",

@@ -17,6 +17,8 @@ from typing import Any
 
 from trainer.contract.server import LoadedVersion, ServerState
 from trainer.serving.errors import ModelMemoryError, ModelNotFoundError, NameTakenError
+from trainer.serving.reading import Reader
+from trainer.serving.text import SharedTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,9 @@ class ModelVersion:
     sha256: str
     bytes: int
     model: Any
-    tokenizer: Any
+    tokenizer: SharedTokenizer
+    reader: type[Reader]
+    """How it reads tokens."""
     end_ids: frozenset[int]
     context_tokens: int
     tokenizer_sha256: str
