@@ -9,14 +9,22 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GPT2Config,
     LlamaConfig,
+    MistralConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
+
+from trainer.models import context_tokens
+from trainer.serving.decoding import Decoding, Sampling
+from trainer.serving.reading import fitting_reader
+from trainer.serving.text import SharedTokenizer
+from trainer.serving.versions import Lease, ModelVersion
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -41,7 +49,8 @@ def byte_tokenizer(*, template: bool = True) -> PreTrainedTokenizerBase:
 
 
 def tiny_config(architecture: str, *, vocabulary: int, context: int) -> PreTrainedConfig:
-    """A configuration of a few thousand parameters: `llama`, `gpt2` or `qwen3`."""
+    """A configuration of a few thousand parameters; `mistral` has a sliding window of 12 tokens, `gemma2` one too,
+    in every other layer, and soft-capped scores."""
     shared: dict[str, Any] = {
         "vocab_size": vocabulary,
         "max_position_embeddings": context,
@@ -54,7 +63,16 @@ def tiny_config(architecture: str, *, vocabulary: int, context: int) -> PreTrain
         return GPT2Config(n_embd=32, n_layer=2, n_head=2, **shared)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    return (LlamaConfig if architecture == "llama" else Qwen3Config)(**sizes, **heads, **shared)
+    window = {"sliding_window": 12} if architecture in {"mistral", "gemma2"} else {}
+    return _CONFIGS[architecture](**sizes, **heads, **window, **shared)
+
+
+_CONFIGS: dict[str, Any] = {
+    "llama": LlamaConfig,
+    "qwen3": Qwen3Config,
+    "mistral": MistralConfig,
+    "gemma2": Gemma2Config,
+}
 
 
 def random_model(
@@ -92,3 +110,33 @@ def save(folder: Path, pair: tuple[PreTrainedModel, PreTrainedTokenizerBase]) ->
     for part in pair:
         part.save_pretrained(folder)
     return folder
+
+
+def served(
+    pair: tuple[PreTrainedModel, PreTrainedTokenizerBase], *, end_ids: frozenset[int] | None = None
+) -> ModelVersion:
+    """A version as the loader makes it, without its folder."""
+    model, tokenizer = pair
+    with torch.inference_mode():
+        reader = fitting_reader(model, context_tokens=context_tokens(model))
+    return ModelVersion(
+        name="served",
+        path="",
+        sha256="",
+        bytes=0,
+        model=model,
+        tokenizer=SharedTokenizer(tokenizer),
+        reader=reader,
+        end_ids=frozenset({1}) if end_ids is None else end_ids,
+        context_tokens=context_tokens(model),
+        tokenizer_sha256="",
+        chat_template_sha256="",
+    )
+
+
+def decoding_on(version: ModelVersion, prompt_ids: list[int], **sampling: Any) -> Decoding:
+    """A request to a version that is in no registry; whole texts are wanted unless `streamed` is given."""
+    streamed, on_change = sampling.pop("streamed", False), sampling.pop("on_change", lambda: None)
+    wanted = {"choices": 1, "temperature": 1.0, "top_p": 1.0, "max_tokens": 30, "seed": 0, **sampling}
+    lease = Lease(version, lambda: None)
+    return Decoding(lease, prompt_ids, Sampling(**wanted), streamed=streamed, on_change=on_change)

@@ -1,13 +1,14 @@
-"""Runs that train a tiny random model on a preference that it can learn in a second."""
+"""Runs that train a tiny random model on a preference that it can learn in a second, and a running model server."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.factories.serving import random_model, save
+from tests.factories.model_server import LETTERS, TOKEN, Running, serving
+from tests.factories.serving import lettered_model, random_model, save
 from tests.factories.snapshots import Row, ranking_row, write_run, write_snapshot
 from trainer.contract.base import Message
 from trainer.contract.run import Budget, EvaluationSampling, Hyperparameters, ProbePrompt, SnapshotRef
@@ -58,3 +59,24 @@ def make_run(tmp_path: Path, tiny_model: Path, vowel_snapshot: SnapshotRef) -> M
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An allowed root with two versions that write different letters, and one that ends by itself."""
+    root = tmp_path_factory.mktemp("models")
+    for name, letters in LETTERS.items():
+        save(root / name, lettered_model(letters, context=8192))
+    save(root / "free", random_model(context=128))
+    save(root / "plain", random_model(architecture="gpt2", context=64, template=False))
+    return root
+
+
+@pytest.fixture(scope="session")
+def running(models: Path) -> Iterator[Running]:
+    """A server with `left`, `right`, `free` and `plain` loaded."""
+    arguments = ["--allowed-root", str(models), "--threads", "1", "--max-model-bytes", "4000000"]
+    for name in ("left", "right", "free", "plain"):
+        arguments += ["--model", f"{name}={models / name}"]
+    with serving(arguments, {"PALATE_MODEL_SERVER_TOKEN": TOKEN}) as running:
+        yield running

@@ -3,13 +3,11 @@
 import gc
 import hashlib
 import shutil
-import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,107 +15,14 @@ import httpx
 import openai
 import pytest
 import torch
-import uvicorn
 
-from tests.factories.serving import lettered_model, random_model, save
+from tests.factories.model_server import HELLO, LETTERS, TOKEN, Running, serving, until
+from tests.factories.serving import random_model, save
 from trainer.chat import completion_text, prompt_token_ids
 from trainer.contract.base import Message
 from trainer.contract.files import weights_sha256
-from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
+from trainer.contract.server import LoadedVersion, LoadVersion
 from trainer.models import load_model
-from trainer.serving.model_server import ModelServer, start_model_server
-from trainer.serving.server import create_app
-from trainer.serving.settings import parse_settings
-
-TOKEN = "an admin token for tests"
-HELLO: list[Any] = [{"role": "user", "content": "Say something."}]
-LETTERS = {"left": "abcd", "right": "wxyz"}
-"""What each of the two versions writes, and nothing else."""
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server and ways to reach it."""
-
-    address: str
-    server: ModelServer
-    openai: Any
-    """OpenAI's client; untyped, as most fields of its replies are optional."""
-    admin: httpx.Client
-
-    def load(self, name: str, folder: Path) -> httpx.Response:
-        """Load a folder as it is."""
-        wanted = LoadVersion(name=name, path=str(folder), sha256=weights_sha256(folder))
-        return self.admin.post("/admin/versions", json=wanted.model_dump())
-
-    def point(self, alias: str, version: str) -> httpx.Response:
-        """Point an alias."""
-        return self.admin.put("/admin/aliases", json=PointAlias(alias=alias, version=version).model_dump())
-
-    def state(self) -> ServerState:
-        """What is loaded."""
-        return ServerState.model_validate(self.admin.get("/admin/state").json())
-
-    def under_way(self, name: str) -> int:
-        """Requests under way on a version."""
-        return next(version.requests_under_way for version in self.state().versions if version.name == name)
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An allowed root with two versions that write different letters, and one that ends by itself."""
-    root = tmp_path_factory.mktemp("models")
-    for name, letters in LETTERS.items():
-        save(root / name, lettered_model(letters, context=8192))
-    save(root / "free", random_model(context=128))
-    save(root / "plain", random_model(architecture="gpt2", context=64, template=False))
-    return root
-
-
-@pytest.fixture(scope="session")
-def running(models: Path) -> Iterator[Running]:
-    """A server with `left`, `right`, `free` and `plain` loaded."""
-    arguments = ["--allowed-root", str(models), "--threads", "1", "--max-model-bytes", "4000000"]
-    for name in ("left", "right", "free", "plain"):
-        arguments += ["--model", f"{name}={models / name}"]
-    with serving(arguments, {"PALATE_MODEL_SERVER_TOKEN": TOKEN}) as running:
-        yield running
-
-
-class serving:  # noqa: N801 - reads as a verb
-    """A server on a free port for as long as the block lasts."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self._settings = parse_settings(arguments, environment)
-
-    def __enter__(self) -> Running:
-        self._server = start_model_server(self._settings)
-        listener = socket.create_server(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._http = uvicorn.Server(uvicorn.Config(create_app(self._server), log_config=None, access_log=False))
-        self._thread = threading.Thread(target=self._http.run, kwargs={"sockets": [listener]})
-        self._thread.start()
-        key = self._settings.api_key or "none"
-        return Running(
-            address,
-            self._server,
-            openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0),
-            httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30),
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self._http.should_exit = True
-        self._thread.join()
-        self._server.scheduler.stop()
-
-
-def until(true: Callable[[], bool], *, seconds: float = 10) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never became true"
-        time.sleep(0.01)
-
 
 # --- Completions
 
@@ -227,7 +132,8 @@ def test_an_unknown_model_is_not_found(running: Running) -> None:
     [
         ({"max_tokens": 8192}, "messages", "at most 8192 tokens.*the prompt has 17 and 8192 are asked"),
         ({"messages": [{"role": "user", "content": "x" * 9000}]}, "messages", "the prompt has 9003"),
-        ({"stream": True}, "stream", "Streaming is not supported"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "go with stream: true only"),
+        ({"extra_body": {"stream_options": {"pace": 1}}}, "stream_options.pace", "not a parameter of this server"),
         ({"presence_penalty": 0.5}, "presence_penalty", "not supported"),
         ({"extra_body": {"top_k": 5}}, "top_k", "not a parameter of this server"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),

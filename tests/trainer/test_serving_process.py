@@ -85,7 +85,7 @@ def test_a_taken_port_and_a_missing_model_end_in_words(tmp_path: Path, capsys: p
 
 
 def test_the_starter_model_answers_and_ends_by_itself() -> None:
-    from tests.trainer.test_serving import serving
+    from tests.factories.model_server import serving
 
     folder = ROOT / "trainer" / "starter" / "model"
     options = ["--allowed-root", str(folder.parent), "--threads", "1", "--model", f"starter-v0={folder}"]
@@ -100,7 +100,7 @@ def test_the_starter_model_answers_and_ends_by_itself() -> None:
 
 @pytest.mark.real
 def test_the_story_model_writes_a_story_and_stops_at_its_end_token(real_data: Path) -> None:
-    from tests.trainer.test_serving import serving
+    from tests.factories.model_server import serving
 
     folder = real_data / "models" / "tinystories-260k"
     with serving(["--allowed-root", str(real_data), "--threads", "1", "--model", f"stories={folder}"], {}) as running:

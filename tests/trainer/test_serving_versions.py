@@ -3,6 +3,8 @@
 import pytest
 
 from trainer.serving.errors import ModelMemoryError, ModelNotFoundError, NameTakenError
+from trainer.serving.reading import SharedReader
+from trainer.serving.text import SharedTokenizer
 from trainer.serving.versions import ModelVersion, Registry
 
 
@@ -14,7 +16,8 @@ def version(name: str, *, size: int = 40) -> ModelVersion:
         sha256=name,
         bytes=size,
         model=None,
-        tokenizer=None,
+        tokenizer=SharedTokenizer(None),
+        reader=SharedReader,
         end_ids=frozenset(),
         context_tokens=8,
         tokenizer_sha256="t",
@@ -92,8 +95,12 @@ def test_the_least_recently_used_idle_version_without_an_alias_makes_room(regist
 @pytest.mark.parametrize("needed", [61, 200])
 def test_nothing_is_dropped_where_it_would_not_be_enough(registry: Registry, needed: int) -> None:
     registry.point("line/current", "old")
-    with pytest.raises(ModelMemoryError, match="--max-model-bytes"):
+    lease = registry.lease("new")
+    with pytest.raises(
+        ModelMemoryError, match=r"old 0.0 MB \(line/current\); new 0.0 MB \(1 under way\).*--max-model-bytes"
+    ):
         registry.make_room("third", needed)
+    lease.give_back()
     assert names(registry) == ["old", "new"]
 
 

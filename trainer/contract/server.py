@@ -11,7 +11,6 @@ class LoadVersion(Contract):
     name: str
     path: str
     sha256: str
-    warm: bool = True
 
 
 class PointAlias(Contract):

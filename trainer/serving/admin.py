@@ -8,7 +8,7 @@ from trainer.contract.process import ProcessFacts, this_process
 from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
 from trainer.contract.steps import Step, passing
 from trainer.serving.access import require_admin_token
-from trainer.serving.errors import ModelNotFoundError, OverloadedError
+from trainer.serving.errors import ModelNotFoundError, StoppingError
 from trainer.serving.loading import check_name
 from trainer.serving.model_server import TheServer
 
@@ -73,5 +73,5 @@ async def healthz() -> dict[str, str]:
 async def readyz(server: TheServer) -> dict[str, str]:
     """Requests would be worked on; 503 while the server is stopping."""
     if not server.scheduler.alive:
-        raise OverloadedError("The model server is stopping.")
+        raise StoppingError
     return {"status": "ready"}

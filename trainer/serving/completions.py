@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from trainer.serving.access import require_api_key
-from trainer.serving.chat_task import ChatTask, Completed
-from trainer.serving.decoding import Choice, Sampling
+from trainer.serving.decoding import Decoding, Sampling
 from trainer.serving.errors import InvalidRequestError, ModelNotFoundError
 from trainer.serving.model_server import ModelServer, TheServer
+from trainer.serving.prompts import completion_tokens, prompt_token_ids
+from trainer.serving.replies import Reply
 from trainer.serving.sampling import fresh_seed
 from trainer.serving.schemas import ChatCompletionRequest
+from trainer.serving.streaming import CompletionStream
 from trainer.serving.versions import ModelVersion
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_api_key)])
@@ -56,18 +61,41 @@ def _model_entry(name: str, version: ModelVersion, *, alias: bool) -> dict[str, 
     return {"id": name, "object": "model", "created": version.loaded_at, "owned_by": "palate", "palate": described}
 
 
-@router.post("/chat/completions")
-async def create_chat_completion(wanted: ChatCompletionRequest, request: Request, server: TheServer) -> dict[str, Any]:
+@router.post("/chat/completions", response_model=None)
+async def create_chat_completion(
+    wanted: ChatCompletionRequest, request: Request, server: TheServer
+) -> dict[str, Any] | CompletionStream:
     """Draw `n` completions of the messages; a client that leaves takes its request with it."""
     wanted.refuse_what_we_lack()
-    sampling = _sampling(wanted, server)
-    limit, messages = wanted.completion_limit(), [message.as_message() for message in wanted.messages]
+    changed = asyncio.Event()
+    decoding = await _decoding(wanted, server, on_change=_setter(changed))
+    server.scheduler.submit(decoding)
+    reply, leave = Reply(decoding), partial(server.scheduler.cancel, decoding)
+    if wanted.stream:
+        return CompletionStream(reply, changed, with_usage=wanted.wants_usage(), on_end=leave)
+    try:
+        await _unless_the_client_leaves(changed.wait(), request)
+    finally:
+        leave()
+    if decoding.error is not None:
+        raise decoding.error
+    return reply.whole()
+
+
+async def _decoding(wanted: ChatCompletionRequest, server: ModelServer, *, on_change: Callable[[], None]) -> Decoding:
+    """The request as it will be computed, by the version that its model's name stands for now."""
+    sampling, limit = _sampling(wanted, server), wanted.completion_limit()
+    messages = [message.as_message() for message in wanted.messages]
     lease = server.registry.lease(wanted.model)
-    version = lease.version
-    task = ChatTask(lease, messages, sampling, limit=limit, default_limit=server.settings.default_max_tokens)
-    future = asyncio.wrap_future(server.scheduler.submit(task))
-    completed = await _unless_the_client_leaves(future, request)
-    return _reply(version, sampling, completed)
+    try:
+        version, limits = lease.version, server.settings.limits
+        prompt_ids = await run_in_threadpool(prompt_token_ids, version, messages, limits)
+        max_tokens = completion_tokens(version, len(prompt_ids), limit, limits)
+        sampling = replace(sampling, max_tokens=max_tokens)
+        return Decoding(lease, prompt_ids, sampling, streamed=bool(wanted.stream), on_change=on_change)
+    except BaseException:
+        lease.give_back()
+        raise
 
 
 def _sampling(wanted: ChatCompletionRequest, server: ModelServer) -> Sampling:
@@ -85,17 +113,26 @@ def _sampling(wanted: ChatCompletionRequest, server: ModelServer) -> Sampling:
     )
 
 
-async def _unless_the_client_leaves(future: asyncio.Future[Completed], request: Request) -> Completed:
-    leaving = asyncio.create_task(_client_left(request))
+def _setter(changed: asyncio.Event) -> Callable[[], None]:
+    """Sets the event from another thread, as long as there is a loop to see it."""
+    loop = asyncio.get_running_loop()
+
+    def set_soon() -> None:
+        with suppress(RuntimeError):  # the loop has been closed: the server is stopping
+            loop.call_soon_threadsafe(changed.set)
+
+    return set_soon
+
+
+async def _unless_the_client_leaves(waiting: Coroutine[Any, Any, Any], request: Request) -> None:
+    tasks = [asyncio.create_task(waiting), asyncio.create_task(_client_left(request))]
     try:
-        either: set[asyncio.Future[Any]] = {future, leaving}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not future.done():
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
             raise ClientLeft
-        return future.result()
     finally:
-        leaving.cancel()
-        future.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 class ClientLeft(Exception):
@@ -107,46 +144,3 @@ class ClientLeft(Exception):
 async def _client_left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _reply(version: ModelVersion, sampling: Sampling, completed: Completed) -> dict[str, Any]:
-    completion_tokens = sum(len(choice.token_ids) for choice in completed.choices)
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": version.name,
-        "choices": [_choice(index, choice) for index, choice in enumerate(completed.choices)],
-        "usage": {
-            "prompt_tokens": completed.prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": completed.prompt_tokens + completion_tokens,
-        },
-        "palate": {
-            "sha256": version.sha256,
-            "tokenizer_sha256": version.tokenizer_sha256,
-            "chat_template_sha256": version.chat_template_sha256,
-            "seed": sampling.seed,
-            "queued_ms": _milliseconds(completed.queued_seconds),
-            "latency_ms": _milliseconds(completed.seconds),
-        },
-    }
-
-
-def _choice(index: int, choice: Choice) -> dict[str, Any]:
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": choice.text},
-        "logprobs": None,
-        "finish_reason": "length" if choice.stopped_by == "max_tokens" else "stop",
-        "palate": {
-            "seed": choice.seed,
-            "token_ids": choice.token_ids,
-            "stopped_by": choice.stopped_by,
-            "latency_ms": _milliseconds(choice.seconds),
-        },
-    }
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)

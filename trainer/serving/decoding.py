@@ -1,23 +1,22 @@
-"""One request being decoded: its prompt once, then all of its choices in one batch, a token at a time.
+"""One request while its completions grow: what the computing thread writes, and whoever asked reads.
 
-The prompt is computed for a single row and its cache repeated; a choice that has ended leaves the batch.
-Requests are never mixed into one batch, so what a request gets does not depend on its neighbours.
+Both sides meet in a `Decoding`. The computing thread adds tokens and says that something changed; the other side,
+on the event loop, looks at the choices. A choice's text only ever grows, and is whole once `stopped_by` is set.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+import numpy as np
 
-from trainer.chat import completion_text
-from trainer.serving.errors import BrokenModelError
-from trainer.serving.sampling import choice_seed, draw_tokens, uniforms
+from trainer.contract.logs import request_id
+from trainer.serving.sampling import choice_seed, uniforms
+from trainer.serving.text import GrowingText, without_half_a_character
+from trainer.serving.versions import Lease, ModelVersion
 
 StoppedBy = Literal["end_token", "stop_string", "max_tokens"]
 
@@ -34,117 +33,123 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class Choice:
     """One completion as it grows.
 
     `token_ids` are all tokens drawn, the end token or the one that completed a stop string included; `text`
-    is without either. `seconds` runs from the request's first turn to this choice's last token.
+    is without either. `seconds` runs from the request's first turn to this choice's last token. `numbers` are its
+    random numbers, one for each token.
     """
 
     seed: int
+    numbers: np.ndarray
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
     stopped_by: StoppedBy | None = None
     seconds: float = 0.0
 
+    def next_number(self) -> float:
+        """The random number that the next token is drawn with."""
+        return float(self.numbers[len(self.token_ids)])
+
 
 class Decoding:
-    """Decodes one prompt into `sampling.choices` completions; call `advance` until it says that all have ended.
+    """A request under way; owns the lease on its version until it has ended.
 
-    `prompt_ids` must not be empty, and with `sampling.max_tokens` must fit the model's context.
+    `prompt_ids` must not be empty, and with `sampling.max_tokens` must fit the version's context. `on_change` is
+    called on the computing thread: after every token where the request is `streamed`, and when it has ended.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
+        lease: Lease,
         prompt_ids: Sequence[int],
-        end_ids: frozenset[int],
         sampling: Sampling,
+        *,
+        streamed: bool = False,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self.choices = [Choice(choice_seed(sampling.seed, index)) for index in range(sampling.choices)]
-        self._model = model
-        self._tokenizer = tokenizer
-        self._end_ids = end_ids
-        self._sampling = sampling
-        self._started = time.monotonic()
-        self._alive = list(range(sampling.choices))
-        """The choices still growing, in the order of the batch's rows."""
-        self._numbers = torch.stack([uniforms(choice.seed, sampling.max_tokens) for choice in self.choices])
-        self._numbers = self._numbers.to(model.device)
-        self._cache = DynamicCache(config=model.config)
-        logits = self._forward(torch.tensor([list(prompt_ids)], device=model.device))
-        self._cache.reorder_cache(torch.zeros(sampling.choices, dtype=torch.long, device=model.device))
-        self._logits = logits.expand(sampling.choices, -1)
-        self._position = 0
+        self.prompt_ids = list(prompt_ids)
+        self.sampling = sampling
+        self.choices = [_new_choice(sampling, index) for index in range(sampling.choices)]
+        self.error: Exception | None = None
+        self.ended = False
+        self.left = False
+        """Whether nobody waits for it any more."""
+        self.request_id = request_id.get()
+        self._lease = lease
+        self._streamed = streamed
+        self._on_change = on_change
+        self._texts = [GrowingText(self.version.tokenizer.text, sampling.stop) for _ in self.choices]
+        self._submitted = self._began = time.monotonic()
 
-    def advance(self, tokens: int) -> bool:
-        """Draw up to `tokens` more tokens for every choice still growing; True when none is left."""
-        for _ in range(tokens):
-            if self._alive:
-                self._step()
-        return not self._alive
+    @property
+    def version(self) -> ModelVersion:
+        """The version that writes."""
+        return self._lease.version
 
-    def _step(self) -> None:
-        drawn = draw_tokens(
-            self._logits,
-            self._numbers[self._alive, self._position],
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
-        )
-        self._position += 1
-        rows = [
-            row
-            for row, (index, token) in enumerate(zip(self._alive, drawn.tolist(), strict=True))
-            if not self._take(self.choices[index], token)
-        ]
-        if len(rows) < len(self._alive):
-            self._alive = [self._alive[row] for row in rows]
-            kept = torch.tensor(rows, dtype=torch.long, device=drawn.device)
-            drawn = drawn[kept]
-            if rows:
-                self._cache.reorder_cache(kept)
-        if rows:
-            self._logits = self._forward(drawn[:, None])
+    @property
+    def queued_seconds(self) -> float:
+        """From the request's arrival to its first turn."""
+        return self._began - self._submitted
 
-    def _forward(self, token_ids: Tensor) -> Tensor:
-        """Logits after the last of `token_ids` (rows, tokens), shape (rows, vocabulary); the cache grows by them."""
-        output: Any = self._model(input_ids=token_ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        logits: Tensor = output.logits[:, -1]
-        if not bool((logits < torch.inf).all()):  # false for a NaN, too
-            raise BrokenModelError("The model computes values that are not numbers; its weights are damaged.")
-        return logits
+    @property
+    def seconds(self) -> float:
+        """From the first turn to the last token of all choices."""
+        return max(choice.seconds for choice in self.choices)
 
-    def _take(self, choice: Choice, token: int) -> bool:
+    # --- Called by the computing thread
+
+    def begin(self) -> None:
+        """The first turn has come."""
+        self._began = time.monotonic()
+
+    def take(self, index: int, token: int) -> bool:
         """Add a token to a choice; True when that ends it."""
+        choice, text = self.choices[index], self._texts[index]
         choice.token_ids.append(token)
-        if token in self._end_ids:
-            return self._end(choice, "end_token", completion_text(self._tokenizer, choice.token_ids[:-1]))
-        if self._sampling.stop and (text := self._text_before_stop(choice)) is not None:
-            return self._end(choice, "stop_string", text)
-        if len(choice.token_ids) == self._sampling.max_tokens:
-            return self._end(choice, "max_tokens", completion_text(self._tokenizer, choice.token_ids))
+        if token in self.version.end_ids:
+            return self._stop(choice, text, "end_token")
+        if self._reads_along and text.add(token):
+            return self._stop(choice, text, "stop_string")
+        if len(choice.token_ids) == self.sampling.max_tokens:
+            return self._stop(choice, text, "max_tokens")
+        choice.text = text.sure
         return False
 
-    def _end(self, choice: Choice, stopped_by: StoppedBy, text: str) -> bool:
-        # A character whose last bytes were never drawn decodes to replacement characters at the end.
-        choice.text = text.rstrip("\ufffd")
+    def changed(self) -> None:
+        """Say that tokens have been taken; the request has ended where none can follow."""
+        if all(choice.stopped_by for choice in self.choices):
+            self.end()
+        elif self._streamed:
+            self._on_change()
+
+    def end(self, error: Exception | None = None) -> None:
+        """No more will come, because of `error` where there is one; the version may leave memory now."""
+        if not self.ended:
+            self.error = error
+            self.ended = True
+            self._lease.give_back()
+            self._on_change()
+
+    @property
+    def _reads_along(self) -> bool:
+        """Whether the text is needed while tokens come; otherwise all of it is decoded at once at the end."""
+        return self._streamed or bool(self.sampling.stop)
+
+    def _stop(self, choice: Choice, text: GrowingText, stopped_by: StoppedBy) -> bool:
+        if self._reads_along:
+            text.finish()
+            choice.text = text.sure
+        else:
+            told = choice.token_ids[:-1] if stopped_by == "end_token" else choice.token_ids
+            choice.text = without_half_a_character(self.version.tokenizer.text(told))
+        choice.seconds = time.monotonic() - self._began
         choice.stopped_by = stopped_by
-        choice.seconds = time.monotonic() - self._started
         return True
 
-    def _text_before_stop(self, choice: Choice) -> str | None:
-        """The text up to the earliest stop string, or None where it holds none.
 
-        The whole text is decoded only where its tail, long enough for any stop string, holds one.
-        """
-        stops = self._sampling.stop
-        reach = max(len(stop.encode()) for stop in stops) + 8
-        tail = completion_text(self._tokenizer, choice.token_ids[-reach:])
-        if not any(stop in tail for stop in stops):
-            return None
-        text = completion_text(self._tokenizer, choice.token_ids)
-        found = [position for stop in stops if (position := text.find(stop)) >= 0]
-        return text[: min(found)] if found else None
+def _new_choice(sampling: Sampling, index: int) -> Choice:
+    seed = choice_seed(sampling.seed, index)
+    return Choice(seed, uniforms(seed, sampling.max_tokens).numpy())

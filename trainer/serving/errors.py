@@ -21,10 +21,6 @@ class ServingError(Exception):
         self.parameter = parameter
         self.code = code or self.code
 
-    def body(self) -> dict[str, Any]:
-        """The JSON answer: `{"error": {message, type, param, code}}`."""
-        return error_body(self.message, type_=self.type, parameter=self.parameter, code=self.code)
-
 
 def error_body(message: str, *, type_: str, parameter: str | None = None, code: str | None = None) -> dict[str, Any]:
     """An error as the OpenAI API writes it."""
@@ -86,12 +82,26 @@ class ModelMemoryError(ServingError):
     code = "model_memory_exceeded"
 
 
-class OverloadedError(ServingError):
-    """More requests waiting than the server takes on, or a server that is stopping; worth a retry."""
+class QueueFullError(ServingError):
+    """More requests waiting than the server takes on; worth a retry in a moment."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already. Try again in a moment.")
+
+
+class StoppingError(ServingError):
+    """A server that is being stopped; the next one will answer."""
 
     status = 503
     type = "server_error"
-    code = "server_overloaded"
+    code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("The model server is stopping. Try again in a moment.")
 
 
 class BrokenModelError(ServingError):
@@ -100,3 +110,14 @@ class BrokenModelError(ServingError):
     status = 500
     type = "server_error"
     code = "model_broken"
+
+    def __init__(self) -> None:
+        super().__init__("The model computes values that are not numbers; its weights are damaged.")
+
+
+def body_of(error: Exception) -> dict[str, Any]:
+    """The JSON answer to any error; of one that nobody foresaw it says no more than that."""
+    if isinstance(error, ServingError):
+        return error_body(error.message, type_=error.type, parameter=error.parameter, code=error.code)
+    message = "Something went wrong in the model server; its log has the details."
+    return error_body(message, type_="server_error", code="internal_error")

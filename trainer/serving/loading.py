@@ -18,10 +18,11 @@ from trainer.contract.run import ModelRef
 from trainer.contract.server import LoadVersion
 from trainer.errors import ModelError
 from trainer.models import context_tokens, load_model, verify_model
-from trainer.serving.decoding import Decoding, Sampling
-from trainer.serving.errors import BrokenModelError, InvalidRequestError, ModelRefusedError, NameTakenError
+from trainer.serving.errors import InvalidRequestError, ModelRefusedError, NameTakenError, ServingError
 from trainer.serving.folders import ONE_THREAD_PARAMETERS, allowed_folder, compute_dtype, stored_parameters
+from trainer.serving.reading import Reader, fitting_reader
 from trainer.serving.scheduling import Scheduler
+from trainer.serving.text import SharedTokenizer
 from trainer.serving.versions import ModelVersion, Registry
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,6 @@ class Loader:
             self._registry.check_name_free(wanted.name)
             started = time.monotonic()
             version = self._read(wanted, folder)
-            if wanted.warm:
-                self._try_out(version)
             self._registry.add(version)
         log.info("Loaded %s (%.1f MB) in %.2f s", version.name, version.bytes / 1e6, time.monotonic() - started)
         return version
@@ -105,55 +104,35 @@ class Loader:
         except ModelError as error:
             raise ModelRefusedError(str(error), parameter="path") from error
         model.to(self._device)
+        threads = 1 if parameters <= ONE_THREAD_PARAMETERS else self._max_threads
         return ModelVersion(
             name=wanted.name,
             path=str(folder),
             sha256=wanted.sha256,
             bytes=_bytes(model),
             model=model,
-            tokenizer=tokenizer,
+            tokenizer=SharedTokenizer(tokenizer),
+            reader=self._reader_of(wanted.name, model, threads=threads),
             end_ids=frozenset(end_token_ids(tokenizer, model.config, model.generation_config)),
             context_tokens=context_tokens(model),
             tokenizer_sha256=tokenizer_sha256(tokenizer),
             chat_template_sha256=template_sha256(tokenizer),
-            threads=1 if parameters <= ONE_THREAD_PARAMETERS else self._max_threads,
+            threads=threads,
         )
 
-    def _try_out(self, version: ModelVersion) -> None:
-        """Decode a few tokens, so that the first request is not the slow one and a broken model is found now."""
+    def _reader_of(self, name: str, model: PreTrainedModel, *, threads: int) -> type[Reader]:
+        """How the model reads, found by trying: so a broken one is found before anyone is sent to it."""
+        tried = self._scheduler.call(
+            lambda: fitting_reader(model, context_tokens=context_tokens(model)), threads=threads
+        )
         try:
-            self._scheduler.submit(_Trial(version)).result()
-        except BrokenModelError as error:
-            raise ModelRefusedError(f"{version.name} was not loaded. {error.message}", parameter="path") from error
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            return tried.result()
+        except ServingError as error:
+            raise ModelRefusedError(f"{name} was not loaded. {error.message}", parameter="path") from error
+        except Exception as error:  # whatever a model's own code raises
             raise ModelRefusedError(
-                f"{version.name} was not loaded: it cannot generate text ({type(error).__name__}: {error}).",
-                parameter="path",
+                f"{name} was not loaded: it cannot generate text ({type(error).__name__}: {error}).", parameter="path"
             ) from error
-
-
-class _Trial:
-    """A task that decodes two tokens in a batch of two."""
-
-    choices = 2
-
-    def __init__(self, version: ModelVersion) -> None:
-        self._version: ModelVersion | None = version
-        self.threads = version.threads
-
-    def advance(self) -> bool:
-        assert self._version is not None
-        sampling = Sampling(choices=2, temperature=1.0, top_p=0.9, max_tokens=2, seed=0)
-        decoding = Decoding(
-            self._version.model, self._version.tokenizer, prompt_ids=[0], end_ids=frozenset(), sampling=sampling
-        )
-        return decoding.advance(2)
-
-    def result(self) -> None:
-        return None
-
-    def close(self) -> None:
-        self._version = None
 
 
 def _bytes(model: PreTrainedModel) -> int:

@@ -1,8 +1,7 @@
-"""The one thread that computes, and whose turn it is.
+"""The one thread that computes: who is let in, and whose turn it is.
 
-Requests take turns of a few tokens each, so a short one does not wait for a long one to end. The event
-loop only submits tasks and awaits their futures. A task whose future is cancelled (its client has gone)
-is dropped at its next turn, started or not.
+Versions take turns, a token each (for every completion of theirs); requests are let in between two turns, first
+come first served. The event loop only submits requests, watches them, and cancels those whose client has gone.
 """
 
 from __future__ import annotations
@@ -10,60 +9,37 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import torch
 
-from trainer.serving.errors import OverloadedError, ServingError
+from trainer.serving.batch import Batch
+from trainer.serving.decoding import Decoding
+from trainer.serving.errors import QueueFullError, StoppingError
+from trainer.serving.versions import ModelVersion
 
 log = logging.getLogger(__name__)
 
-STOPPING = "The model server is stopping. Try again in a moment."
-
-
-class Task(Protocol):
-    """Work that is done in turns on the computing thread."""
-
-    @property
-    def choices(self) -> int:
-        """Rows that the task adds to what is decoded at the same time."""
-
-    @property
-    def threads(self) -> int:
-        """CPU threads that its matrix products are spread over."""
-
-    def advance(self) -> bool:
-        """Do one turn's work; True when there is none left."""
-
-    def result(self) -> Any:
-        """What the task was for; asked once, after the last turn."""
-
-    def close(self) -> None:
-        """Let go of what the task holds; called once, however it ended."""
-
-
-@dataclass
-class _Entry:
-    task: Task
-    future: Future[Any]
+T = TypeVar("T")
 
 
 class Scheduler:
-    """Runs tasks in turns on a thread of its own.
+    """Computes requests on a thread of its own.
 
-    At most `max_choices` rows are under way at once (a larger task runs alone), at most `max_waiting` tasks
-    wait behind them, first come first served.
+    At most `max_choices` completions are under way at once (a larger request runs alone), at most `max_waiting`
+    requests wait behind them.
     """
 
     def __init__(self, *, max_choices: int, max_waiting: int) -> None:
-        self._threads = 0
         self._max_choices = max_choices
         self._max_waiting = max_waiting
-        self._waiting: deque[_Entry] = deque()
-        self._active: deque[_Entry] = deque()
-        self._choices_under_way = 0
+        self._waiting: deque[Decoding] = deque()
+        self._calls: deque[tuple[Callable[[], Any], int, Future[Any]]] = deque()
+        self._batches: dict[ModelVersion, Batch] = {}
+        """The versions that have something to do."""
+        self._threads = 0
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="model-server-compute", daemon=True)
@@ -82,70 +58,103 @@ class Scheduler:
 
     @property
     def alive(self) -> bool:
-        """Whether tasks are being worked on."""
+        """Whether requests are being worked on."""
         return self._thread.is_alive() and not self._stopping
 
-    def submit(self, task: Task) -> Future[Any]:
-        """Queue a task; its future holds `task.result()`, or what was raised, and may be cancelled at any time.
-
-        Raises OverloadedError where the queue is full or the server is stopping; the task is then closed.
-        """
-        entry = _Entry(task, Future())
+    def submit(self, decoding: Decoding) -> None:
+        """Queue a request. Raises QueueFullError, or StoppingError; the request has then ended."""
         with self._changed:
-            refused = self._refusal()
-            if refused is None:
-                self._waiting.append(entry)
+            error = self._refusal()
+            if error is None:
+                self._waiting.append(decoding)
                 self._changed.notify()
-        if refused is not None:
-            task.close()
-            raise OverloadedError(refused)
-        return entry.future
+        if error is not None:
+            decoding.end(error)
+            raise error
 
-    def _refusal(self) -> str | None:
+    def cancel(self, decoding: Decoding) -> None:
+        """Nobody waits for a request any more: it leaves the queue now, or its batch before the next token."""
+        with self._changed:
+            decoding.left = True
+            if decoding not in self._waiting:
+                return
+            self._waiting.remove(decoding)
+        decoding.end()
+
+    def call(self, work: Callable[[], T], *, threads: int) -> Future[T]:
+        """Have something computed between two turns."""
+        future: Future[T] = Future()
+        with self._changed:
+            if self._stopping:
+                raise StoppingError
+            self._calls.append((work, threads, future))
+            self._changed.notify()
+        return future
+
+    def _refusal(self) -> QueueFullError | StoppingError | None:
         if self._stopping:
-            return STOPPING
+            return StoppingError()
         if len(self._waiting) >= self._max_waiting:
-            return f"{self._max_waiting} requests are waiting already. Try again in a moment."
+            return QueueFullError(self._max_waiting)
         return None
+
+    # --- The computing thread
 
     def _run(self) -> None:
         with torch.inference_mode():
-            while (entry := self._next()) is not None:
-                self._give_turn(entry)
-                # Without this, the thread would hold the last request's model while it waits for the next.
-                del entry
+            while self._let_in():
+                self._compute_calls()
+                for version in list(self._batches):
+                    self._give_turn(version)
+                    # Without this, the thread would hold an unloaded version while it waits for the next request.
+                    del version
         self._fail_all()
 
-    def _next(self) -> _Entry | None:
-        """The task whose turn it is, waiting for one if need be; None when the server is stopping."""
+    def _let_in(self) -> bool:
+        """Let in the requests for which there is room, waiting for something to do; False when it is time to stop."""
         with self._changed:
             while not self._stopping:
-                self._admit()
-                if self._active:
-                    return self._active.popleft()
+                under_way = sum(map(len, self._batches.values()))
+                while self._waiting and self._fits(self._waiting[0], under_way):
+                    decoding = self._waiting.popleft()
+                    under_way += decoding.sampling.choices
+                    self._batch_of(decoding.version).admit(decoding)
+                    del decoding
+                if self._batches or self._calls:
+                    return True
                 self._changed.wait()
-        return None
+        return False
 
-    def _admit(self) -> None:
-        while self._waiting:
-            choices = self._waiting[0].task.choices
-            if self._choices_under_way and self._choices_under_way + choices > self._max_choices:
-                return
-            self._choices_under_way += choices
-            self._active.append(self._waiting.popleft())
+    def _fits(self, decoding: Decoding, under_way: int) -> bool:
+        return not under_way or under_way + decoding.sampling.choices <= self._max_choices
 
-    def _give_turn(self, entry: _Entry) -> None:
+    def _batch_of(self, version: ModelVersion) -> Batch:
+        if version not in self._batches:
+            self._batches[version] = Batch(version)
+        return self._batches[version]
+
+    def _give_turn(self, version: ModelVersion) -> None:
+        batch = self._batches[version]
+        self._use_threads(batch.threads)
         try:
-            self._use_threads(entry.task.threads)
-            if not entry.future.cancelled() and not entry.task.advance():
-                with self._changed:
-                    self._active.append(entry)
-                return
-            self._settle(entry, None)
+            batch.advance()
         except Exception as error:
-            if not isinstance(error, ServingError):
-                log.exception("A request failed on the computing thread")
-            self._settle(entry, error)
+            log.exception("The requests of %s failed on the computing thread", version.name)
+            batch.fail(error)
+            del self._batches[version]
+            return
+        if not len(batch):
+            del self._batches[version]
+
+    def _compute_calls(self) -> None:
+        while self._calls:
+            work, threads, future = self._calls.popleft()
+            self._use_threads(threads)
+            try:
+                future.set_result(work())
+            except Exception as error:
+                future.set_exception(error)
+            del work, future
 
     def _use_threads(self, threads: int) -> None:
         # Said on this thread, as each has a setting of its own where torch is built on OpenMP.
@@ -153,23 +162,13 @@ class Scheduler:
             torch.set_num_threads(threads)
             self._threads = threads
 
-    def _settle(self, entry: _Entry, error: Exception | None) -> None:
-        """Close a task that is done and hand over what came of it."""
-        result = None if error or entry.future.cancelled() else entry.task.result()
-        with self._changed:
-            self._choices_under_way -= entry.task.choices
-        entry.task.close()
-        if not entry.future.set_running_or_notify_cancel():
-            return
-        if error:
-            entry.future.set_exception(error)
-        else:
-            entry.future.set_result(result)
-
     def _fail_all(self) -> None:
-        for entry in [*self._active, *self._waiting]:
-            entry.task.close()
-            if entry.future.set_running_or_notify_cancel():
-                entry.future.set_exception(OverloadedError(STOPPING))
-        self._active.clear()
+        for batch in self._batches.values():
+            batch.fail(StoppingError())
+        for decoding in self._waiting:
+            decoding.end(StoppingError())
+        for _work, _threads, future in self._calls:
+            future.set_exception(StoppingError())
+        self._batches.clear()
         self._waiting.clear()
+        self._calls.clear()

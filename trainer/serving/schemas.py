@@ -16,8 +16,6 @@ from trainer.serving.errors import InvalidRequestError
 MAX_STOP_STRINGS = 16
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "stream": (False,),
-    "stream_options": (),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "presence_penalty": (0,),
@@ -58,6 +56,15 @@ class ChatMessage(BaseModel):
         return Message(role="system" if self.role == "developer" else self.role, content=content)
 
 
+class StreamOptions(BaseModel):
+    """What a streamed reply holds besides the completions. `include_obfuscation` (padding) is accepted and ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool | None = None
+    include_obfuscation: Any = None
+
+
 class ChatCompletionRequest(BaseModel):
     """`POST /v1/chat/completions`."""
 
@@ -72,10 +79,10 @@ class ChatCompletionRequest(BaseModel):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
 
     # What asks for something that we do not have; see _NEUTRAL.
-    stream: Any = None
-    stream_options: Any = None
     logprobs: Any = None
     top_logprobs: Any = None
     presence_penalty: Any = None
@@ -104,12 +111,13 @@ class ChatCompletionRequest(BaseModel):
             value = getattr(self, name)
             if value is None or value in neutral:
                 continue
-            what = "Streaming is" if name == "stream" else f"'{name}' is"
             raise InvalidRequestError(
-                f"{what} not supported by this server yet. Leave '{name}' out.",
+                f"'{name}' is not supported by this server. Leave it out.",
                 parameter=name,
                 code="unsupported_parameter",
             )
+        if self.stream_options and not self.stream:
+            raise InvalidRequestError("stream_options go with stream: true only.", parameter="stream_options")
 
     def completion_limit(self) -> int | None:
         """The longest completion asked for, by its newer or its older name. Raises InvalidRequestError."""
@@ -117,6 +125,10 @@ class ChatCompletionRequest(BaseModel):
         if len(limits) > 1:
             raise InvalidRequestError("max_tokens and max_completion_tokens differ; give one.", parameter="max_tokens")
         return limits.pop() if limits else None
+
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with what it came to."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     def stop_strings(self) -> tuple[str, ...]:
         """The stop strings, however they were given. Raises InvalidRequestError for an empty one or too many."""

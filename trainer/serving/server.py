@@ -19,14 +19,14 @@ from transformers.utils.logging import disable_progress_bar
 from trainer.contract.logs import configure_logs, is_json
 from trainer.contract.requests import RequestLog
 from trainer.serving import admin, completions
+from trainer.serving.body_limit import BodyLimit
 from trainer.serving.completions import ClientLeft
-from trainer.serving.errors import OverloadedError, ServingError, UnauthorizedError, error_body
+from trainer.serving.errors import QueueFullError, ServingError, StoppingError, UnauthorizedError, body_of, error_body
 from trainer.serving.model_server import ModelServer, start_model_server
 from trainer.serving.settings import ADMIN_TOKEN_VARIABLE, ServerSettings, SettingsError, parse_settings
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
 SECONDS_TO_FINISH = 30
 """How long requests under way may go on after the server was told to stop."""
 
@@ -82,10 +82,9 @@ def _announce(settings: ServerSettings, port: int) -> None:
 
 def create_app(server: ModelServer) -> FastAPI:
     """The HTTP application of a started model server."""
-    app = FastAPI(
-        title="Palate model server", openapi_url=None, docs_url=None, redoc_url=None, max_body_size=MAX_BODY_BYTES
-    )
+    app = FastAPI(title="Palate model server", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.server = server
+    app.add_middleware(BodyLimit, max_bytes=server.settings.max_body_bytes)
     app.add_middleware(RequestLog)
     for router in (completions.router, admin.router, admin.health):
         app.include_router(router)
@@ -102,9 +101,9 @@ async def _answer_serving_error(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, OverloadedError):
+    if isinstance(error, QueueFullError | StoppingError):
         headers["Retry-After"] = "1"
-    return JSONResponse(error.body(), status_code=error.status, headers=headers)
+    return JSONResponse(body_of(error), status_code=error.status, headers=headers)
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> Response:
@@ -138,5 +137,4 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    message = "Something went wrong in the model server; its log has the details."
-    return JSONResponse(error_body(message, type_="server_error", code="internal_error"), status_code=500)
+    return JSONResponse(body_of(error), status_code=500)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.serving.prompts import Limits
+
 ADMIN_TOKEN_VARIABLE = "PALATE_MODEL_SERVER_TOKEN"  # noqa: S105
 API_KEY_VARIABLE = "PALATE_MODEL_SERVER_API_KEY"
 MIN_TOKEN_CHARACTERS = 16
@@ -43,9 +45,11 @@ class ServerSettings:
     max_choices: int
     """Completions decoded at once, and the largest `n` of a request."""
     max_waiting: int
-    """Requests that may wait for their turn; more are refused with 503."""
-    default_max_tokens: int
-    """Longest completion of a request that names no limit."""
+    """Requests that may wait for their turn; more are refused with 429."""
+    max_body_bytes: int
+    """Size of a request's body; a larger one is refused with 413."""
+    limits: Limits
+    """How long prompts and completions may be."""
     models: tuple[tuple[str, str], ...] = ()
     """Versions to load before the first request: name and path."""
     aliases: tuple[tuple[str, str], ...] = ()
@@ -71,7 +75,8 @@ def parse_settings(argv: Sequence[str] | None, environment: Mapping[str, str]) -
         max_model_bytes=options.max_model_bytes or default_model_bytes(),
         max_choices=options.max_choices,
         max_waiting=options.max_waiting,
-        default_max_tokens=options.default_max_tokens,
+        max_body_bytes=options.max_body_bytes,
+        limits=Limits(options.max_prompt_tokens, options.max_tokens, options.default_max_tokens),
         models=tuple(options.model),
         aliases=tuple(options.alias),
     )
@@ -131,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-model-bytes", type=_positive, help="memory for all weights together (half of the machine's)")
     add("--max-choices", type=_positive, default=64, help="completions decoded at once (%(default)s)")
     add("--max-waiting", type=_positive, default=256, help="requests that may wait (%(default)s)")
+    add("--max-body-bytes", type=_positive, default=8 * 1024 * 1024, help="size of a request's body (%(default)s)")
+    add("--max-prompt-tokens", type=_positive, help="longest prompt (what the model's context holds)")
+    add("--max-tokens", type=_positive, help="longest completion that may be asked for (what the context holds)")
     add("--default-max-tokens", type=_positive, default=1024, help="where a request names none (%(default)s)")
     return parser
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from trainer.contract.server import LoadedVersion, ServerState
 from trainer.serving.errors import ModelMemoryError, ModelNotFoundError, NameTakenError
+from trainer.serving.reading import Reader
+from trainer.serving.text import SharedTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,9 @@ class ModelVersion:
     sha256: str
     bytes: int
     model: Any
-    tokenizer: Any
+    tokenizer: SharedTokenizer
+    reader: type[Reader]
+    """How it reads tokens."""
     end_ids: frozenset[int]
     context_tokens: int
     tokenizer_sha256: str
@@ -151,12 +155,20 @@ class Registry:
                 log.info("Dropped %s to make room for %s", dropped_name, name)
 
     def _no_room(self, name: str, needed_bytes: int) -> ModelMemoryError:
+        held = [self._held_by(slot) for slot in [*self._slots.values(), *self._retired]]
         return ModelMemoryError(
             f"'{name}' needs {_megabytes(needed_bytes)}, and of {_megabytes(self._max_bytes)} for models "
-            f"{_megabytes(self._used_bytes())} are taken. Unload a version, or start the model server with a "
-            "larger --max-model-bytes.",
+            f"{_megabytes(self._used_bytes())} are taken: {'; '.join(held) or 'nothing'}. Point an alias elsewhere, "
+            "wait for requests to end, or start the model server with a larger --max-model-bytes.",
             parameter="path",
         )
+
+    def _held_by(self, slot: _Slot) -> str:
+        """A version, its size, and what keeps it in memory."""
+        name = slot.version.name
+        held = [alias for alias, version in self._aliases.items() if version == name and slot not in self._retired]
+        held += [f"{slot.leases} under way"] if slot.leases else []
+        return f"{name} {_megabytes(slot.version.bytes)} ({', '.join(held) or 'idle'})"
 
     def _idle_without_alias(self) -> list[_Slot]:
         needed = set(self._aliases.values())
