@@ -90,7 +90,7 @@ def reject_judgments(
 
 def _hold(session: Session, judgment_ids: Sequence[int]) -> None:
     """Hold the desks of those who made these judgments, then the comparisons that they are on."""
-    known = run_sql(session, _KNOWN, {"ids": list(judgment_ids)}).fetchall()
+    known = run_sql(session, _KNOWN, {"ids": list(judgment_ids)})
     for annotator_id in sorted({row.annotator_id for row in known if row.annotator_id is not None}):
         hold_desk(session, annotator_id=annotator_id)
     run_sql(session, _HOLD_COMPARISONS, {"ids": sorted({row.comparison_id for row in known})})
