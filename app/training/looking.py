@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from app.accounts.service.sign_ins import Person
+from app.deployments.endpoints import find_endpoint
 from app.deployments.model_server import ModelServerDown, ModelServerRefused, connected, wanted
-from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
+from app.deployments.models import Alias, Deployment, Endpoint, ModelLine, ModelVersion
 from app.deployments.service import (
     deployment_history,
     find_current_version,
@@ -53,6 +54,8 @@ class Serving:
     problem: str | None
     """Why the model server cannot be asked, or does not serve it; None where it answers."""
     loaded: list[str]
+    endpoint: Endpoint | None = None
+    """Where the current version is asked if it lies on another server; then all else here says nothing."""
 
     @property
     def is_settled(self) -> bool:
@@ -80,6 +83,7 @@ def serving_of(settings: Settings, session: Session, lines: Sequence[ModelLine])
             does=state.aliases.get(alias) if state else None,
             problem=problem,
             loaded=[name for name in names if name.rpartition("-v")[0] == line.slug],
+            endpoint=find_endpoint(session, line) if aliases.get(alias) is None else None,
         )
     return found
 
