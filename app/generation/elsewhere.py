@@ -133,8 +133,8 @@ def _drawn(choice: Any, *, completion_tokens: int | None, latency_ms: int) -> Dr
 
 
 def _storable(text: str) -> str:
-    """What PostgreSQL can hold: no NUL, no half of a character."""
-    return text.replace("\x00", "�").encode("utf-8", "replace").decode()
+    """PostgreSQL's text holds no NUL."""
+    return text.replace("\x00", "�")
 
 
 def _count(value: Any) -> int | None:
