@@ -20,6 +20,7 @@ from app.operation.views import router as operation
 from app.security import SecurityHeaders
 from app.settings import ROOT, Settings, load_settings
 from app.training.views import router as training
+from app.trying.views import router as trying
 from trainer.contract.logs import configure_logs
 from trainer.contract.requests import RequestLog
 
@@ -69,4 +70,4 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages."""
-    return [health, accounts, campaigns, prompts, comparisons, datasets, training, operation]
+    return [health, accounts, campaigns, prompts, comparisons, datasets, training, trying, operation]
