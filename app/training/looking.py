@@ -265,17 +265,26 @@ def visible_samples(session: Session, report: Report, *, person: Person, line_id
 def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
     """Loss and held-out accuracy over the steps of training."""
     steps = max((row.total_steps for row in metrics), default=0)
+    losses, accuracies = curves_of(metrics)
+    drawn = [
+        line_chart(losses, title="Loss", last_x=steps),
+        line_chart(accuracies, title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+Points = list[tuple[float, float]]
+
+
+def curves_of(metrics: Sequence[MetricsRow]) -> tuple[Points, Points]:
+    """Loss and held-out accuracy by step."""
     losses = [(float(row.step), row.loss) for row in metrics if row.loss is not None]
     accuracies = [
         (float(row.step), row.held_out_accuracy)
         for row in metrics
         if row.held_out_accuracy is not None and row.stage in {Stage.BEFORE, Stage.TRAINING}
     ]
-    drawn = [
-        line_chart(losses, title="Loss", last_x=steps),
-        line_chart(accuracies, title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True),
-    ]
-    return [chart for chart in drawn if chart is not None]
+    return losses, accuracies
 
 
 def figures_of(report: Report) -> list[Figure]:

@@ -5,20 +5,22 @@ They stand here and not in deployments because a person's part in a line follows
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.accounts.access import CurrentAdmin, CurrentPerson
+from app.campaigns.service.sources import BEYOND_IDS
 from app.clock import Now
 from app.database import DbSession
 from app.deployments.model_folders import checked_folder
-from app.deployments.service import create_line, get_version, roll_back
+from app.deployments.service import base_version, create_line, get_version, roll_back
 from app.errors import Conflict, Invalid, NotFound
 from app.forms import Submission, submitted
 from app.settings import Settings
 from app.templating import render
 from app.training.access import ManagedLine, ReadableLine, visible_lines
-from app.training.looking import line_cards, line_page, serving_of
+from app.training.comparing import MOST_COLUMNS, side_by_side
+from app.training.looking import line_cards, line_page, run_rows, serving_of
 from app.training.schemas import DeployForm, LineForm, ScheduleForm
 from app.training.service.deciding import deploy_passed
 from app.training.service.scheduling import set_schedule
@@ -119,6 +121,24 @@ def schedule(
             return _to_line(request, line.id)
     page = line_page(session, settings, line, person=person)
     return render(request, "deployments/show.html", status=422, page=page, form=form)
+
+
+@router.get("/models/{line_id}/comparison", name="training:compare")
+def compare(
+    *,
+    request: Request,
+    line: ReadableLine,
+    person: CurrentPerson,
+    session: DbSession,
+    run: Annotated[list[int], Query()] = [],  # noqa: B006  (FastAPI copies it)
+    version: Annotated[list[int], Query()] = [],  # noqa: B006
+) -> Response:
+    """Runs and versions of the line side by side; without any, the list to choose them from."""
+    runs, versions = ([each for each in ids if 0 < each < BEYOND_IDS] for ids in (run, version))
+    side = side_by_side(session, line, run_ids=runs, version_ids=versions, person=person)
+    rows = run_rows(session, [line])
+    base = base_version(session, line_id=line.id)
+    return render(request, "training/compare.html", line=line, side=side, rows=rows, base=base, most=MOST_COLUMNS)
 
 
 @router.get("/models/{line_id}/serving", name="deployments:serving")
