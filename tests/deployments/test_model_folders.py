@@ -71,7 +71,8 @@ def test_a_relative_path_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     ["", "short", EMPTY_WEIGHTS + "more",
-     "\x05" + 7 * "\0" + "{}", '\x1f' + 7 * "\0" + '{"a": {"data_offsets": [0, 4]}} ',
+     "\x05" + 7 * "\0" + "{}",
+     '\x1f' + 7 * "\0" + '{"a": {"data_offsets": [0, 4]}} ',
      "\x02" + 7 * "\0" + "[]", "\x02" + 7 * "\0" + "{}{"],
 )  # fmt: skip
 def test_weights_that_are_cut_short_are_found_without_reading_them(tmp_path: Path, content: str) -> None:
