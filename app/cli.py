@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from app.commands import comparisons, operation, prompts, runs, snapshots, users
+from app.commands import comparisons, endpoints, operation, prompts, runs, snapshots, users
 from app.commands.surroundings import opened_database
 from app.errors import DomainError, Unavailable
 from app.operation.living import keep_telling
@@ -33,6 +33,7 @@ cli.add_typer(users.cli, name="user")
 cli.add_typer(prompts.cli, name="prompts")
 cli.add_typer(comparisons.cli, name="comparisons")
 cli.add_typer(snapshots.cli, name="snapshot")
+cli.add_typer(endpoints.cli, name="endpoint")
 cli.add_typer(runs.cli)
 cli.add_typer(operation.cli)
 console = Console()

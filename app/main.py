@@ -29,6 +29,7 @@ from app.security import SecurityHeaders
 from app.settings import Settings, load_settings
 from app.static_files import serve_static
 from app.training.views import router as training
+from app.trying.views import router as trying
 from trainer.contract.logs import configure_logs
 from trainer.contract.requests import RequestLog
 
@@ -94,4 +95,16 @@ def from_environment() -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """Every domain's pages. Routes are tried one after the other: those first that people wait for most."""
-    return [comparisons, health, accounts, campaigns, prompts, browsing, changing, datasets, training, operation]
+    return [
+        comparisons,
+        health,
+        accounts,
+        campaigns,
+        prompts,
+        browsing,
+        changing,
+        datasets,
+        training,
+        trying,
+        operation,
+    ]

@@ -1,5 +1,6 @@
 """Everything that may be set from outside, read once and handed to whoever needs it."""
 
+import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 MODEL_SERVER_NOTE = "model-server-url"
 """File in the data folder by which `palate up`, which takes any free port, tells other commands of its model server."""
+KEY_PREFIX = "PALATE_KEY_"
+"""Variables whose names begin so hold keys of other model servers; no other variable is ever sent to one."""
+
+
+def _keys_of_environment() -> dict[str, SecretStr]:
+    return {name: SecretStr(value) for name, value in os.environ.items() if name.startswith(KEY_PREFIX)}
 
 
 class Settings(BaseSettings):
@@ -60,6 +67,12 @@ class Settings(BaseSettings):
 
     model_roots: list[Path] = []
     """Further folders from which models may be loaded, beside `data_dir` and the starter model."""
+
+    endpoint_origins: list[str] = []
+    """Origins (`http://10.0.0.7:8000`) of other model servers that may be private, and asked without https."""
+
+    endpoint_keys: Annotated[dict[str, SecretStr], Field(default_factory=_keys_of_environment)]
+    """Keys of other model servers by the variable's name: whatever the environment holds as `PALATE_KEY_<NAME>`."""
 
     lease_seconds: int = 15 * 60
     """How long a comparison stays reserved for an annotator who shows no sign of life."""

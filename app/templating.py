@@ -60,6 +60,7 @@ def environment() -> Environment:
     jinja.filters["ago"] = ago
     jinja.filters["percent"] = percent
     jinja.filters["moment"] = moment
+    jinja.filters["size"] = size
     return jinja
 
 
@@ -118,6 +119,14 @@ def percent(fraction: float | None, digits: int = 0) -> str:
 def moment(at: datetime | None) -> str:
     """An instant for people, to the minute, in UTC."""
     return "–" if at is None else at.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def size(count: int) -> str:
+    """A number of bytes in the unit that says enough."""
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return f"{count / least:.1f} {unit}"
+    return f"{count} B"
 
 
 def ago(at: datetime | None, now: datetime) -> str:

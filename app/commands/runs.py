@@ -166,7 +166,7 @@ def _deploy(
     session: Session, version: ModelVersion, *, reason: str, override_reason: str | None, manager: str | None
 ) -> None:
     """Deploy through the gate, or past it on the word of a manager."""
-    if not Path(version.path).is_dir():
+    if not version.is_elsewhere and not Path(version.path).is_dir():
         raise NotFound(f"The weights of {version.name} are not at {version.path}. Put them back, then deploy again.")
     if override_reason is None or manager is None:
         _deploy_passed(session, version, reason=reason)

@@ -46,6 +46,8 @@ def lay_out_rows(context: JobContext, *, snapshot_id: int) -> None:
         folder = snapshot_folder(session.get_one(Snapshot, snapshot_id))
     if folder is not None:
         row_pages.lay_out_rows(folder, exports_folder(place.settings, snapshot_id))
+
+
 @blueprint.task(name="carry_out_withdrawals", pass_context=True, retry=RETRY)
 def carry_out_withdrawals(context: JobContext) -> None:
     """Erase what forgotten people left meanwhile, then delete the files of every withdrawn snapshot."""

@@ -26,7 +26,11 @@ LOOK_SECONDS = 1.5
 
 
 class ModelServerDown(Unavailable):
-    """The model server does not answer."""
+    """A model server does not answer, or not now; `retry_after_seconds` is how long it asked to be left alone."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ModelServerRefused(Conflict):
@@ -118,7 +122,7 @@ def wanted(session: Session, *, line_id: int | None = None) -> Wanted:
         select(Deployment, ModelVersion, ModelLine)
         .join(ModelVersion, ModelVersion.id == Deployment.version_id)
         .join(ModelLine, ModelLine.id == Deployment.line_id)
-        .where(Deployment.until.is_(None))
+        .where(Deployment.until.is_(None), ~ModelVersion.endpoint.has())
         .order_by(Deployment.line_id, Deployment.alias.desc())
     )
     if line_id is not None:

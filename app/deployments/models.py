@@ -65,10 +65,40 @@ class ModelVersion(Base):
         primaryjoin="ModelVersion.parent_id == ModelVersion.id",
     )
 
+    endpoint: Mapped["Endpoint | None"] = relationship(lazy="joined", back_populates="version")
+
     @property
     def name(self) -> str:
         """The name on the model server and in datasets, e.g. `starter-v2`."""
         return version_name(self.line.slug, self.number)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another server writes its completions, so that there are no weights here to load or to train."""
+        return self.endpoint is not None
+
+
+class Endpoint(Base):
+    """Where a version that lies elsewhere is asked: a model on any server that speaks the OpenAI API."""
+
+    __tablename__ = "endpoints"
+    __table_args__ = (CheckConstraint("concurrency BETWEEN 1 AND 64", name="concurrency_in_range"),)
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    base_url: Mapped[str] = mapped_column(comment="what /chat/completions is put behind, e.g. https://host/v1")
+    model: Mapped[str] = mapped_column(comment="the name to ask for; never changed: another model is another version")
+    key_variable: Mapped[str] = mapped_column(
+        server_default="", comment="environment variable that holds the key; empty: none is sent"
+    )
+    concurrency: Mapped[int] = mapped_column(server_default=text("4"), comment="requests at once, per worker process")
+    gives_n: Mapped[bool] = mapped_column(
+        server_default=text("true"), comment="whether one request may ask for several completions"
+    )
+    checked_at: Mapped[datetime | None]
+    check_passed: Mapped[bool | None]
+    check_message: Mapped[str] = mapped_column(server_default="", comment="what it answered when last checked")
+
+    version: Mapped[ModelVersion] = relationship(back_populates="endpoint")
 
 
 class Alias(StrEnum):

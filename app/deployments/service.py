@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from app.audit import record_deed
-from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion, VersionKind
+from app.deployments.models import Alias, Deployment, Endpoint, ModelLine, ModelVersion, VersionKind
 from app.deployments.rollback import version_before
 from app.errors import Conflict, NotFound
 from app.live.announcing import announce
@@ -28,17 +28,21 @@ def create_line(
     description: str = "",
     is_toy: bool = False,
     by_id: int | None = None,
+    endpoint: Endpoint | None = None,
 ) -> ModelLine:
     """A new line whose base, version 0, is the model folder at `path` (absolute); it serves as `current` at once.
 
-    `sha256` is `trainer.contract.files.weights_sha256` of the folder. Raises Conflict where the slug is taken.
+    `sha256` is `trainer.contract.files.weights_sha256` of the folder; both are empty for a model that is asked at an
+    `endpoint`. Raises Conflict where the slug is taken.
     """
     if find_line(session, slug=slug) is not None:
         raise Conflict(_("There is a model line called %(slug)s already. Choose another short name.", slug=slug))
     line = ModelLine(slug=slug, name=name, description=description, is_toy=is_toy, created_at=now)
     session.add(line)
     session.flush()
-    base = ModelVersion(line=line, number=0, kind=VersionKind.BASE, path=path, sha256=sha256, created_at=now)
+    base = ModelVersion(
+        line=line, number=0, kind=VersionKind.BASE, path=path, sha256=sha256, created_at=now, endpoint=endpoint
+    )
     session.add(base)
     session.flush()
     record_deed(session, action="line.created", subject=line, subject_id=line.id, actor_id=by_id, now=now, slug=slug)

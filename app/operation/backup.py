@@ -152,7 +152,7 @@ def _kept(data_dir: Path) -> Iterator[Path]:
 
 def _models_elsewhere(database_url: str, data_dir: Path) -> list[str]:
     with psycopg.connect(libpq_url(database_url)) as connection:
-        rows = connection.execute("SELECT DISTINCT path FROM model_versions ORDER BY path").fetchall()
+        rows = connection.execute("SELECT DISTINCT path FROM model_versions WHERE path <> '' ORDER BY path").fetchall()
     return [path for (path,) in rows if not any(Path(path).is_relative_to(folder) for folder in (data_dir, ROOT))]
 
 

@@ -72,15 +72,17 @@ def line_chart(
     last_x: float,
     as_percent: bool = False,
     dotted: bool = False,
+    beside: Sequence[float] = (),
 ) -> Chart | None:
     """A chart of (x, y) points in order of x, up to `last_x`; None without any point.
 
-    A share (`as_percent`) has the whole range from 0 to 1 as its axis, anything else a round range around its values.
+    A share (`as_percent`) has the whole range from 0 to 1 as its axis, anything else a round range around its values
+    and those of charts `beside` it, so that heights can be compared.
     """
     if not points:
         return None
     values = [y for _, y in points]
-    low, high, step = (0.0, 1.0, 0.25) if as_percent else round_range(min(values), max(values))
+    low, high, step = (0.0, 1.0, 0.25) if as_percent else round_range(min([*values, *beside]), max([*values, *beside]))
     most_x = max(last_x, points[-1][0], 1)
     plotted = [(_across(x / most_x), _up((y - low) / (high - low))) for x, y in points]
     shown = [f"{100 * y:.0f} %" if as_percent else f"{y:.3g}" for y in values]

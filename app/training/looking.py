@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from app.accounts.service.sign_ins import Person
+from app.deployments.endpoints import find_endpoint
 from app.deployments.model_server import ModelServerDown, ModelServerRefused, connected, wanted
-from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
+from app.deployments.models import Alias, Deployment, Endpoint, ModelLine, ModelVersion
 from app.deployments.service import (
     deployment_history,
     find_current_version,
@@ -53,6 +54,8 @@ class Serving:
     problem: str | None
     """Why the model server cannot be asked, or does not serve it; None where it answers."""
     loaded: list[str]
+    endpoint: Endpoint | None = None
+    """Where the current version is asked if it lies on another server; then all else here says nothing."""
 
     @property
     def is_settled(self) -> bool:
@@ -80,6 +83,7 @@ def serving_of(settings: Settings, session: Session, lines: Sequence[ModelLine])
             does=state.aliases.get(alias) if state else None,
             problem=problem,
             loaded=[name for name in names if name.rpartition("-v")[0] == line.slug],
+            endpoint=find_endpoint(session, line) if aliases.get(alias) is None else None,
         )
     return found
 
@@ -260,12 +264,7 @@ def visible_samples(session: Session, report: Report, *, person: Person, line_id
 def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
     """Loss and held-out accuracy over the steps of training."""
     steps = max((row.total_steps for row in metrics), default=0)
-    losses = [(float(row.step), row.loss) for row in metrics if row.loss is not None]
-    accuracies = [
-        (float(row.step), row.held_out_accuracy)
-        for row in metrics
-        if row.held_out_accuracy is not None and row.stage in {Stage.BEFORE, Stage.TRAINING}
-    ]
+    losses, accuracies = curves_of(metrics)
     drawn = [
         line_chart(losses, name="loss", title=_("Loss"), last_x=steps),
         line_chart(
@@ -273,6 +272,20 @@ def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
         ),
     ]
     return [chart for chart in drawn if chart is not None]
+
+
+Points = list[tuple[float, float]]
+
+
+def curves_of(metrics: Sequence[MetricsRow]) -> tuple[Points, Points]:
+    """Loss and held-out accuracy by step."""
+    losses = [(float(row.step), row.loss) for row in metrics if row.loss is not None]
+    accuracies = [
+        (float(row.step), row.held_out_accuracy)
+        for row in metrics
+        if row.held_out_accuracy is not None and row.stage in {Stage.BEFORE, Stage.TRAINING}
+    ]
+    return losses, accuracies
 
 
 def figures_of(report: Report) -> list[Figure]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from app.deployments.endpoints import LONGEST_ADDRESS, MOST_AT_ONCE, Asking
 from app.wording import gettext as _
 from trainer.contract.run import Hyperparameters
 
@@ -44,14 +45,12 @@ class ScheduleForm(BaseModel):
     off: bool = False
 
 
-class LineForm(BaseModel):
-    """A model folder on disk, to be a line."""
+class NewLineForm(BaseModel):
+    """What every new line is called."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
     slug: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-    path: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
     description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = ""
-    is_toy: bool = False
 
     @field_validator("slug")
     @classmethod
@@ -61,3 +60,30 @@ class LineForm(BaseModel):
                 _("Use lower-case letters, digits and dashes only, at most 40, not beginning with a dash.")
             )
         return slug
+
+
+class LineForm(NewLineForm):
+    """A model folder on disk, to be a line."""
+
+    path: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+    is_toy: bool = False
+
+
+class AskingForm(BaseModel):
+    """How another server is asked; the service says what will not do."""
+
+    base_url: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_ADDRESS)]
+    key_variable: Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)] = ""
+    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 4
+    gives_n: bool = False
+
+    def asking(self) -> Asking:
+        """The same as a value of the domain."""
+        names = ("base_url", "key_variable", "concurrency", "gives_n")
+        return Asking(**{name: getattr(self, name) for name in names})
+
+
+class EndpointForm(AskingForm, NewLineForm):
+    """A model on another server, to be a line."""
+
+    model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]

@@ -37,6 +37,7 @@ from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign
 from tests.factories.datasets import house, write_lines
 from tests.factories.deployments import make_line, make_version
+from tests.factories.foreign import completion, foreign_server
 from tests.factories.training import finished_run
 from tests.training.reports import preferences, report
 from trainer.contract.report import Report
@@ -241,6 +242,25 @@ def test_what_the_gate_refused_serves_only_on_a_managers_word(campaign: str, row
 
 
 # --- Refusals
+
+
+def test_a_model_of_another_server_is_added_checked_and_moved(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with foreign_server() as server:
+        server.reply = lambda _body: completion("Good day.")
+        given = ("--address", server.base_url, "--model", "big", "--key", "PALATE_KEY_BIG")
+        assert "Use https, or have PALATE_ENDPOINT_ORIGINS list" in refusal("endpoint", "add", "big", *given)
+        monkeypatch.setenv("PALATE_ENDPOINT_ORIGINS", json.dumps([server.origin]))
+        assert "begins with PALATE_KEY_" in refusal("endpoint", "add", "big", *given[:-1], "PALATE_SECRET_KEY")
+        assert "big is added" in done("endpoint", "add", "big", *given)
+        result = palate("endpoint", "check", "big")
+        assert (result.exit_code, "PALATE_KEY_BIG is not set" in result.output) == (1, True)
+        monkeypatch.setenv("PALATE_KEY_BIG", "sk-big")
+        assert "theirs-1 wrote: “Good day.”" in done("endpoint", "check", "big")
+        assert server.headers[-1]["authorization"] == "Bearer sk-big"
+        done("endpoint", "change", "big", "--address", f"{server.origin}/v2", "--no-n")
+        listed = done("endpoint", "list")
+        assert f"{server.origin}/v2" in listed
+        assert "big-v0" in listed
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(campaign: str, tmp_path: Path) -> None:

@@ -88,3 +88,40 @@ def test_an_import_of_another_campaign_is_not_found(
     answer = browser.post(f"/campaigns/{other.id}/comparison-imports", files={"file": ("a.jsonl", b"{}")})
     number = answer.headers["location"].rpartition("/")[2]
     assert browser.get(f"/campaigns/{campaign.id}/comparison-imports/{number}").status_code == 404
+
+
+def test_completions_of_ones_own_in_a_table_are_judged_blind_like_any_other(
+    *,
+    session: Session,
+    session_factory: Sessions,
+    settings: Settings,
+    signed_in: SignedIn,
+    campaign: Campaign,
+    manager: User,
+) -> None:
+    table = (
+        "prompt,completion_1,completion_2,model_2,ranking\n"
+        'Why?,"Because, it is.",No reason.,secret-model,\n'
+        "How?,Like this.,Like that.,,2>1\n"
+        "Who?,only one,,,\n"
+        "What?,a\n"
+        "Where?,here,there,,9>9\n"
+    )
+    address = f"/campaigns/{campaign.id}/comparison-imports"
+    page = signed_in(manager).get(f"/campaigns/{campaign.id}").text
+    assert f'href="{address}"' in page
+    answer = signed_in(manager).post(address, files={"file": ("mine.csv", table.encode())})
+    record = session.scalars(select(Import)).one()
+    uploaded = upload_path(settings, import_id=record.id)
+    load_comparisons(session_factory, import_id=record.id, path=uploaded, clock=lambda: NOW)
+    session.expire_all()
+    shown = signed_in(manager).get(answer.headers["location"]).text
+    assert (record.counts["added"], record.counts["judgments"], record.counts["rejected"]) == (2, 1, 3)
+    assert [rejection["line"] for rejection in record.rejections] == [4, 5, 6]
+    assert "it has 2 cells, the header 5" in shown
+    annotator = make_user(session)
+    enrol(session, annotator, campaign)
+    session.commit()
+    desk = signed_in(annotator).get(f"/campaigns/{campaign.id}/judge").text
+    assert "Because, it is." in desk
+    assert "secret-model" not in desk

@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from app.deployments.model_folders import checked_folder
+from app.deployments.model_folders import checked_folder, found_folders
 from app.errors import Invalid
 from trainer.contract.files import weights_sha256
+
+EMPTY_WEIGHTS = "\x02" + 7 * "\0" + "{}"
+"""A whole safetensors file of no weights."""
 
 
 def model_folder(path: Path, *, without: str = "", **more: str) -> Path:
     """A folder that looks like a model."""
     path.mkdir(parents=True)
-    files = {"config.json": "{}", "tokenizer.json": "{}", "model.safetensors": "weights", **more}
+    files = {"config.json": "{}", "tokenizer.json": "{}", "model.safetensors": EMPTY_WEIGHTS, **more}
     for name, content in files.items():
         if name != without:
             (path / name).write_text(content)
@@ -63,3 +66,30 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path, without: str, more: dict[st
 def test_a_relative_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="full path"):
         checked_folder("models/mine", roots=[tmp_path])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "short", EMPTY_WEIGHTS + "more",
+     "\x05" + 7 * "\0" + "{}",
+     '\x1f' + 7 * "\0" + '{"a": {"data_offsets": [0, 4]}} ',
+     "\x02" + 7 * "\0" + "[]", "\x02" + 7 * "\0" + "{}{"],
+)  # fmt: skip
+def test_weights_that_are_cut_short_are_found_without_reading_them(tmp_path: Path, content: str) -> None:
+    folder = model_folder(tmp_path / "mine", **{"model.safetensors": content})
+    with pytest.raises(Invalid, match="cut short or no safetensors file"):
+        checked_folder(str(folder), roots=[tmp_path])
+
+
+def test_folders_to_choose_from_are_those_not_in_use_with_what_is_wrong_with_them(tmp_path: Path) -> None:
+    good = model_folder(tmp_path / "deep" / "er" / "good")
+    used = model_folder(tmp_path / "used")
+    bare = model_folder(tmp_path / "bare", without="tokenizer.json")
+    model_folder(tmp_path / "postgres" / "no-model")
+    model_folder(tmp_path / ".cache" / "hidden")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = found_folders([tmp_path, tmp_path / "absent"], taken={str(used)})
+    assert [(folder.path, folder.bytes) for folder in found] == [(good, 10), (bare, 10)]
+    assert found[0].fault == ""
+    assert "holds no tokenizer" in found[1].fault

@@ -124,6 +124,22 @@ def test_a_model_folder_becomes_a_line_whose_base_serves(
     assert (base.name, base.path, base.sha256) == ("mine-v0", str(folder), weights_sha256(folder))
 
 
+def test_folders_that_are_there_are_offered_and_fill_the_form_in(
+    session: Session, signed_in: SignedIn, settings: Settings
+) -> None:
+    folder = model_folder(settings.data_dir / "models" / "My Model_2")
+    model_folder(settings.data_dir / "models" / "bare", without="tokenizer.json")
+    browser = signed_in(make_user(session, Role.ADMIN))
+    page = browser.get("/models/new").text
+    assert "holds no tokenizer" in page
+    address = page.partition('<a class="where" href="')[2].partition('"')[0]
+    filled = browser.get(address).text
+    assert f'value="{folder}"' in filled
+    assert 'value="my-model-2"' in filled
+    browser.post("/models", data=form(folder))
+    assert str(folder) not in browser.get("/models/new").text, "what is in use is not offered again"
+
+
 @pytest.mark.parametrize(
     ("given", "field", "said"),
     [

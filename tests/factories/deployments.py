@@ -1,11 +1,12 @@
 """Model lines and versions for tests. The folders need not exist unless a test serves them."""
 
 from itertools import count
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion, VersionKind
+from app.deployments.models import Alias, Deployment, Endpoint, ModelLine, ModelVersion, VersionKind
 from tests.conftest import NOW
 
 _numbers = count(1)
@@ -41,6 +42,17 @@ def make_version(session: Session, line: ModelLine, *, path: str = "nowhere", sh
     session.flush()
     session.refresh(version)
     return version
+
+
+def make_endpoint(session: Session, *, slug: str = "", **given: Any) -> Endpoint:
+    """A line whose model lies on another server, deployed; nobody answers there unless told otherwise."""
+    line = make_line(session, slug=slug)
+    version = session.scalars(select(ModelVersion).where(ModelVersion.line_id == line.id)).one()
+    version.path, version.sha256 = "", ""
+    values = {"base_url": "https://127.0.0.1:9/v1", "model": "theirs", **given}
+    version.endpoint = Endpoint(**values)
+    session.flush()
+    return version.endpoint
 
 
 def deploy(session: Session, version: ModelVersion, alias: Alias = Alias.CURRENT) -> Deployment:

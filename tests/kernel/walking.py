@@ -22,7 +22,7 @@ from app.accounts.service.links import FreshLink, create_invitation
 from app.campaigns.models import Access, Campaign
 from app.comparisons.models import Assignment, AssignmentState, BulkChange, Comparison, Judgment
 from app.datasets.models import Snapshot
-from app.deployments.models import ModelLine
+from app.deployments.models import Endpoint, ModelLine
 from app.generation.models import Import, ImportKind, Prompt
 from app.settings import Settings
 from app.training.models import Run, RunState
@@ -31,7 +31,7 @@ from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.changes import make_change
 from tests.factories.datasets import judge_generated, make_snapshot
-from tests.factories.deployments import make_line
+from tests.factories.deployments import make_endpoint, make_line
 from tests.factories.generation import make_import, make_prompt
 from trainer.contract.run import Budget, Hyperparameters
 
@@ -86,6 +86,7 @@ class World:
 
     campaign: Campaign
     line: ModelLine
+    endpoint: Endpoint
     prompt: Prompt
     imported: Import
     imported_comparisons: Import
@@ -110,6 +111,7 @@ PARAMETERS: dict[str, Callable[[World, Member], object]] = {
     "completion_id": lambda world, _: world.assignments[Member.ANNOTATOR].shown_order[0],
     "datasets:import_id": lambda world, _: world.imported_comparisons.id,
     "file": lambda *_: "judgments",
+    "endpoint_id": lambda world, _: world.endpoint.version_id,
     "import_id": lambda world, _: world.imported.id,
     "judgment_id": lambda world, _: world.judgment.id,
     "line_id": lambda world, _: world.line.id,
@@ -206,6 +208,7 @@ def build_world(session: Session, session_factory: sessionmaker[Session], settin
     world = World(
         campaign=campaign,
         line=line,
+        endpoint=make_endpoint(session),
         prompt=make_prompt(session, campaign),
         imported=make_import(session, campaign),
         imported_comparisons=make_import(session, campaign, kind=ImportKind.COMPARISONS),

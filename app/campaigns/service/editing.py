@@ -191,7 +191,7 @@ def _require_model(session: Session, plan: CampaignPlan) -> None:
         raise Invalid(_("There is no such model line any more. Choose another."))
     if plan.pinned_version_id is not None:
         version = session.get(ModelVersion, plan.pinned_version_id)
-        if version is None or version.line_id != plan.line_id:
+        if version is None or (version.line_id != plan.line_id and not version.is_elsewhere):
             raise Invalid(_("There is no such version in this line. Choose another."))
 
 

@@ -1,6 +1,6 @@
 """Which models may write a campaign's completions: a line's alias, followed, or one version, pinned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -25,6 +25,8 @@ class ModelSource:
     alias: Alias | None
     version_id: int | None
     serves: str | None
+    is_elsewhere: bool = False
+    """Whether another server's model writes, and what is judged of it trains this line."""
 
     @property
     def key(self) -> str:
@@ -59,9 +61,13 @@ def _id(text: str) -> int:
 
 
 def list_model_sources(session: Session) -> list[ModelSource]:
-    """Every choice: per line its deployed aliases (`current` even before its first deployment), then its versions."""
+    """Every choice: per line its deployed aliases (`current` even before its first deployment), then its versions.
+
+    A line that can be trained is offered the models of other servers as well: they write, and it learns.
+    """
     serving = _serving(session)
     versions = session.scalars(select(ModelVersion).order_by(ModelVersion.line_id, ModelVersion.number.desc())).all()
+    elsewhere = [version for version in versions if version.is_elsewhere]
     sources: list[ModelSource] = []
     for line in session.scalars(select(ModelLine).order_by(ModelLine.name, ModelLine.id)):
         for alias in Alias:
@@ -71,6 +77,9 @@ def list_model_sources(session: Session) -> list[ModelSource]:
         sources += [
             _source(line, alias=None, version=each, serves=each) for each in versions if each.line_id == line.id
         ]
+        if not any(each.line_id == line.id for each in elsewhere):
+            teachers = [_source(line, alias=None, version=each, serves=each) for each in elsewhere]
+            sources += [replace(teacher, is_elsewhere=True) for teacher in teachers]
     return sources
 
 

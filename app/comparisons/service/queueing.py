@@ -19,9 +19,10 @@ from app.campaigns.service.sources import find_writer
 from app.comparisons.models import CampaignQueue, Comparison, ComparisonCompletion, ComparisonState, QueueState, Slot
 from app.database import get_row
 from app.deployments.model_server import ModelServerDown, ModelServerRefused, ensure_serving
-from app.deployments.models import ModelVersion
+from app.deployments.models import Endpoint, ModelVersion
 from app.generation.completions_client import Drawn, PromptRefused, Sampling, VersionForgotten, draw_completions
 from app.generation.distinct import most_distinct
+from app.generation.elsewhere import draw_elsewhere
 from app.generation.models import Completion, CompletionSource, Prompt, PromptState
 from app.generation.normalising import text_sha256
 from app.generation.seeds import draw_seed
@@ -45,6 +46,8 @@ class Draft:
     messages: list[dict[str, Any]]
     version_id: int
     version_name: str
+    endpoint: Endpoint | None
+    """Where the version is asked if it lies elsewhere."""
     sampling: Sampling
     samples: int
     count: int
@@ -106,7 +109,8 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
             drawn = _draw(place, draft)
         except (ModelServerDown, ModelServerRefused) as error:
             with place.session_factory.begin() as session:
-                _stall(session, campaign_id=campaign_id, message=error.message, now=place.clock())
+                wait = timedelta(seconds=error.retry_after_seconds if isinstance(error, ModelServerDown) else 0)
+                _stall(session, campaign_id=campaign_id, message=error.message, at_least=wait, now=place.clock())
             return
         except PromptRefused as error:
             with place.session_factory.begin() as session:
@@ -164,6 +168,7 @@ def next_draft(
         messages=_with_system_prompt(campaign, prompt),
         version_id=writer.id,
         version_name=writer.name,
+        endpoint=writer.endpoint,
         sampling=Sampling(
             temperature=campaign.temperature, top_p=campaign.top_p, max_tokens=campaign.max_tokens, seed=seed
         ),
@@ -179,7 +184,11 @@ def _with_system_prompt(campaign: Campaign, prompt: Prompt) -> list[dict[str, An
 
 
 def _draw(place: Workplace, draft: Draft) -> list[Drawn]:
-    """Samples of the draft's version; a model server that has forgotten it is taught it once."""
+    """Samples of the draft's version; a model server of ours that has forgotten it is taught it once."""
+    if draft.endpoint is not None:
+        return draw_elsewhere(
+            place.settings, draft.endpoint, messages=draft.messages, count=draft.samples, sampling=draft.sampling
+        )
 
     def ask() -> list[Drawn]:
         return draw_completions(
@@ -304,10 +313,11 @@ def _note(session: Session, *, campaign_id: int, state: QueueState, now: datetim
     announce(session, "campaign", campaign_id)
 
 
-def _stall(session: Session, *, campaign_id: int, message: str, now: datetime) -> None:
-    """Say why nothing is made, and try again after a wait that doubles, up to LONGEST_WAIT."""
+def _stall(session: Session, *, campaign_id: int, message: str, at_least: timedelta, now: datetime) -> None:
+    """Say why nothing is made, and try again after a wait that doubles, up to LONGEST_WAIT, or as long as was asked."""
     queue = session.get_one(CampaignQueue, campaign_id)
     queue.state, queue.message, queue.updated_at = QueueState.STALLED, message, now
     queue.failures += 1
     announce(session, "campaign", campaign_id)
-    request_fill(session, campaign_id=campaign_id, at=now + min(LONGEST_WAIT, timedelta(seconds=2**queue.failures)))
+    wait = min(LONGEST_WAIT, timedelta(seconds=2 ** min(queue.failures, 10)))
+    request_fill(session, campaign_id=campaign_id, at=now + max(at_least, wait))

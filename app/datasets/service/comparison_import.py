@@ -17,6 +17,7 @@ from app.clock import Clock
 from app.database import SessionFactory
 from app.datasets.house import HouseComparison, parse_line
 from app.datasets.service.comparison_storing import Parsed, store_comparisons
+from app.datasets.tabular import Line, Misread, house_lines
 from app.errors import DomainError, Invalid, NotFound
 from app.generation.lines import MOST_BYTES, numbered_lines
 from app.generation.models import Import, ImportKind, ImportState
@@ -42,7 +43,6 @@ Counts = dict[str, Any]
 """The names of COUNTS; while under way also `share_read` (0 to 1) and `last_line`."""
 
 OnProgress = Callable[[Counts], object]
-Line = tuple[int, bytes | None]
 
 
 def import_comparisons(
@@ -90,18 +90,19 @@ def load_comparisons(
     progress: OnProgress | None = None,
     most_bytes: int = MOST_BYTES,
 ) -> None:
-    """Read an import's file (house JSONL, plain or gzip) and finish the import, done or failed with a message.
+    """Read an import's file (house JSONL or a table) and finish the import, done or failed with a message.
 
     Run again after a death it goes on where it was; run again once over it changes nothing.
     """
     message = ""
     try:
-        last_line = _begin(session_factory, import_id=import_id, path=path)
-        if last_line is None:
+        begun = _begin(session_factory, import_id=import_id, path=path)
+        if begun is None:
             return
+        last_line, filename = begun
         with path.open("rb") as file:
             size = max(1, path.stat().st_size)
-            for batch in _batches(file, after_line=last_line, most_bytes=most_bytes):
+            for batch in _batches(file, filename=filename, after_line=last_line, most_bytes=most_bytes):
                 share_read = min(1.0, file.tell() / size)
                 counts = _take_in(session_factory, batch, import_id=import_id, share_read=share_read, now=clock())
                 if progress is not None:
@@ -113,8 +114,8 @@ def load_comparisons(
     _finish(session_factory, import_id=import_id, message=message, now=clock())
 
 
-def _begin(session_factory: SessionFactory, *, import_id: int, path: Path) -> int | None:
-    """Mark the import as running; the last line that it took before, or None where it is over already."""
+def _begin(session_factory: SessionFactory, *, import_id: int, path: Path) -> tuple[int, str] | None:
+    """Mark the import as running; the last line that it took before and its name, or None where it is over already."""
     with session_factory.begin() as session:
         record = session.get_one(Import, import_id, with_for_update=True)
         if record.state in {ImportState.DONE, ImportState.FAILED}:
@@ -124,13 +125,14 @@ def _begin(session_factory: SessionFactory, *, import_id: int, path: Path) -> in
             raise Invalid(_("The file changed while it was being loaded. Start a new import with the new file."))
         record.sha256 = sha256
         record.state = ImportState.RUNNING
-        return int(record.counts.get("last_line", 0))
+        return int(record.counts.get("last_line", 0)), record.filename
 
 
-def _batches(file: BufferedReader, *, after_line: int, most_bytes: int) -> Iterator[list[Line]]:
+def _batches(file: BufferedReader, *, filename: str, after_line: int, most_bytes: int) -> Iterator[list[Line]]:
     """Lines that are not blank, in lists. What was gathered before the file broke off still comes out."""
     numbered = numbered_lines(file, most_bytes=most_bytes, longest_line=LONGEST_LINE)
-    lines = (line for line in numbered if line[0] > after_line and not _is_blank(line))
+    read = house_lines(numbered, filename=filename)
+    lines = (line for line in read if line[0] > after_line and not _is_blank(line))
     batch: list[Line] = []
     try:
         for line in lines:
@@ -147,7 +149,7 @@ def _batches(file: BufferedReader, *, after_line: int, most_bytes: int) -> Itera
 
 
 def _is_blank(line: Line) -> bool:
-    return line[1] is not None and not line[1].strip()
+    return isinstance(line[1], bytes) and not line[1].strip()
 
 
 def _take_in(
@@ -177,6 +179,11 @@ def _parse(batch: list[Line], *, now: datetime) -> tuple[list[Parsed], list[dict
         if line is None:
             reason = _("the line is longer than %(most)s MB", most=LONGEST_LINE // 2**20)
             rejections.append({"line": number, "reason": reason, "excerpt": ""})
+            continue
+        if isinstance(line, Misread):
+            rejections.append(
+                {"line": number, "reason": line.reason, "excerpt": _excerpt(line.excerpt.encode(errors="replace"))}
+            )
             continue
         try:
             parsed.append(Parsed.of(_not_from_the_future(parse_line(line), now=now)))

@@ -53,7 +53,16 @@ def readiness(session: Session, *, line: ModelLine) -> Readiness:
         new_judgments=max(0, counts.judgments - before),
         under_way=under_way,
         last=_last_run(session, line_id=line.id, states=[state for state in RunState if state.is_over]),
-        obstacle=_obstacle(counts, under_way),
+        obstacle=_elsewhere(session, line) or _obstacle(counts, under_way),
+    )
+
+
+def _elsewhere(session: Session, line: ModelLine) -> str | None:
+    if not base_version(session, line_id=line.id).is_elsewhere:
+        return None
+    return _(
+        "This model lies on another server, so it cannot be trained here. Judgments of its completions can train "
+        "another line: have a campaign of that line stay with this version."
     )
 
 
@@ -95,6 +104,8 @@ def request_run(
     the system that asks. Raises Conflict while another run is under way on the line, Invalid with too few pairs.
     """
     lock_line(session, line_id=line.id)
+    if (elsewhere := _elsewhere(session, line)) is not None:
+        raise Invalid(elsewhere)
     under_way = find_run_under_way(session, line_id=line.id)
     counts = judgment_counts(session, line_id=line.id, campaign_id=campaign_id)
     if under_way is not None:

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter
 
-from app.training.views import lines, runs
+from app.training.views import endpoints, lines, runs
 
 router = APIRouter()
+router.include_router(endpoints.router)
 router.include_router(lines.router)
 router.include_router(runs.router)

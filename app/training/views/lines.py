@@ -3,16 +3,22 @@
 They stand here and not in deployments because a person's part in a line follows from campaigns.
 """
 
+import re
+from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.accounts.access import CurrentAdmin, CurrentPerson
+from app.campaigns.service.sources import BEYOND_IDS
 from app.clock import Now
 from app.database import DbSession
-from app.deployments.model_folders import checked_folder
-from app.deployments.service import create_line, get_version, roll_back
+from app.deployments.model_folders import checked_folder, found_folders
+from app.deployments.models import ModelVersion
+from app.deployments.service import base_version, create_line, get_version, roll_back
 from app.errors import Conflict, Invalid, NotFound
 from app.forms import Submission, submitted
 from app.live.announcing import topic
@@ -20,7 +26,8 @@ from app.live.stream import follow
 from app.settings import Settings
 from app.templating import render
 from app.training.access import ManagedLine, ReadableLine, visible_lines
-from app.training.looking import line_cards, line_page, serving_of
+from app.training.comparing import MOST_COLUMNS, side_by_side
+from app.training.looking import line_cards, line_page, run_rows, serving_of
 from app.training.schemas import DeployForm, LineForm, ScheduleForm
 from app.training.service.deciding import deploy_passed
 from app.training.service.scheduling import set_schedule
@@ -46,10 +53,11 @@ def index(request: Request, person: CurrentPerson, session: DbSession, settings:
 
 
 @router.get("/models/new", name="deployments:new")
-def new(request: Request, person: CurrentAdmin, settings: TheSettings) -> Response:
-    """The form that makes a model folder a line."""
-    form: Submission[LineForm] = Submission(typed={})
-    return render(request, "deployments/new.html", form=form, roots=settings.allowed_model_roots)
+def new(request: Request, person: CurrentAdmin, session: DbSession, settings: TheSettings, path: str = "") -> Response:
+    """The form that makes a model folder a line, filled in for the folder at `path`."""
+    name = Path(path).name.replace("\0", "")
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return _new_line(request, session, settings, Submission(typed={"path": path, "name": name, "slug": slug}))
 
 
 @router.post("/models", name="deployments:register")
@@ -65,6 +73,7 @@ def register(
     """Make a model folder a line, or say what is wrong with it."""
     if form.value is not None:
         wanted = form.value
+        session.commit()  # gives the connection back: reading all weights takes a while
         try:
             folder = checked_folder(wanted.path, roots=settings.allowed_model_roots)
         except Invalid as error:
@@ -86,8 +95,16 @@ def register(
                 form = form.refused(slug=error.message)
             else:
                 return _to_line(request, line.id)
+    return _new_line(request, session, settings, form, status=422)
+
+
+def _new_line(
+    request: Request, session: Session, settings: Settings, form: Submission[LineForm], *, status: int = 200
+) -> Response:
     roots = settings.allowed_model_roots
-    return render(request, "deployments/new.html", status=422, form=form, roots=roots)
+    taken = set(session.scalars(select(ModelVersion.path)))
+    folders = found_folders(roots, taken=taken)
+    return render(request, "deployments/new.html", status=status, form=form, roots=roots, folders=folders)
 
 
 @router.get("/models/events", name="deployments:events")
@@ -127,6 +144,24 @@ def schedule(
             return _to_line(request, line.id)
     page = line_page(session, settings, line, person=person)
     return render(request, "deployments/show.html", status=422, page=page, form=form)
+
+
+@router.get("/models/{line_id}/comparison", name="training:compare")
+def compare(
+    *,
+    request: Request,
+    line: ReadableLine,
+    person: CurrentPerson,
+    session: DbSession,
+    run: Annotated[list[int], Query()] = [],  # noqa: B006  (FastAPI copies it)
+    version: Annotated[list[int], Query()] = [],  # noqa: B006
+) -> Response:
+    """Runs and versions of the line side by side; without any, the list to choose them from."""
+    runs, versions = ([each for each in ids if 0 < each < BEYOND_IDS] for ids in (run, version))
+    side = side_by_side(session, line, run_ids=runs, version_ids=versions, person=person)
+    rows = run_rows(session, [line])
+    base = base_version(session, line_id=line.id)
+    return render(request, "training/compare.html", line=line, side=side, rows=rows, base=base, most=MOST_COLUMNS)
 
 
 @router.get("/models/{line_id}/serving", name="deployments:serving")

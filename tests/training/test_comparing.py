@@ -1,0 +1,84 @@
+"""Runs and versions side by side: what differs is marked, whatever state the runs are in."""
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.accounts.models import Role
+from app.campaigns.models import Access
+from app.training.models import RunState
+from tests.conftest import SignedIn
+from tests.factories.accounts import make_user
+from tests.factories.campaigns import enrol, make_campaign
+from tests.factories.deployments import make_line
+from tests.factories.training import finished_run, make_run
+from tests.training.reports import preferences, report
+from tests.training.test_pages import metrics
+from trainer.contract.run import Hyperparameters
+
+
+def marked(page: str) -> set[str]:
+    """Names of the rows in which runs differ."""
+    rows = page.split('<tr class="differs"><th scope="row">')[1:]
+    return {row.partition("<")[0] for row in rows}
+
+
+def test_what_differs_between_runs_is_marked_and_the_base_stands_beside_them(
+    session: Session, signed_in: SignedIn
+) -> None:
+    line = make_line(session, slug="tiny")
+    quick = Hyperparameters(learning_rate=0.5).model_dump(mode="json")
+    first = finished_run(session, line, report())
+    worse = report(before=preferences([1.0] * 12), after=preferences([-1.0] * 12))
+    second = finished_run(session, line, worse, hyperparameters=quick, seed=3)
+    first.metrics = second.metrics = metrics(2)
+    session.commit()
+    browser = signed_in(make_user(session, Role.ADMIN))
+    base = first.base_version_id
+    page = browser.get(
+        f"/models/{line.id}/comparison?run={first.id}&version={second.model_version_id}&version={base}"
+    ).text
+    for shown in ("tiny-v0", "tiny-v1", "tiny-v2", "Refused by the gate", "Passed the gate", "0.5", "What colour is"):
+        assert shown in page
+    assert {"learning rate", "Seed", "Held-out accuracy"} <= marked(page)
+    assert "beta" not in marked(page)
+    assert page.count("<svg") == 4
+    chosen = page.partition("Choose what to compare")[2]
+    assert chosen.count(" checked") == 3
+
+
+def test_runs_that_wait_run_or_failed_are_compared_as_far_as_they_came(session: Session, signed_in: SignedIn) -> None:
+    line = make_line(session)
+    failed = make_run(session, line, state=RunState.FAILED, message="The disk is full.")
+    running = make_run(session, line, state=RunState.RUNNING, fraction=0.4, message="Training.")
+    browser = signed_in(make_user(session, Role.ADMIN))
+    page = browser.get(f"/models/{line.id}/comparison?run={failed.id}&run={running.id}").text
+    for shown in ("The disk is full.", "40 %", f"Run {failed.id}", "Running", "Failed"):
+        assert shown in page
+
+
+@pytest.mark.parametrize("query", ["", "?run=1", "?run=0&run=99999999999999&version=-1", "?run=2147483647"])
+def test_without_enough_to_compare_there_is_the_list_to_choose_from(
+    session: Session, signed_in: SignedIn, query: str
+) -> None:
+    line = make_line(session)
+    make_run(session, line, state=RunState.FAILED)
+    answer = signed_in(make_user(session, Role.ADMIN)).get(f"/models/{line.id}/comparison{query}")
+    assert answer.status_code == 200
+    assert "Compare the ticked" in answer.text
+
+
+def test_runs_of_other_lines_and_samples_of_other_peoples_campaigns_stay_out(
+    session: Session, signed_in: SignedIn
+) -> None:
+    line, other = make_line(session), make_line(session)
+    own = finished_run(session, line, report())
+    second = finished_run(session, line, report())
+    foreign = finished_run(session, other, report())
+    researcher = make_user(session, Role.RESEARCHER)
+    enrol(session, researcher, make_campaign(session, line=line), access=Access.RESEARCH)
+    session.commit()
+    browser = signed_in(researcher)
+    page = browser.get(f"/models/{line.id}/comparison?run={own.id}&run={second.id}&run={foreign.id}").text
+    assert f'href="/runs/{foreign.id}"' not in page
+    assert "What colour is the sky?" not in page
+    assert browser.get(f"/models/{other.id}/comparison?run={foreign.id}").status_code == 404
