@@ -99,8 +99,10 @@ def _results(pgconn: PGconn, count: int) -> list[PGresult]:
     """What came back for each of so many statements. Waiting leaves the interpreter to other threads."""
     readable = select.poll()
     readable.register(pgconn.socket, select.POLLIN)
+    writable = select.poll()
+    writable.register(pgconn.socket, select.POLLIN | select.POLLOUT)
     while pgconn.flush():
-        select.select([pgconn.socket], [pgconn.socket], [])
+        writable.poll()
         pgconn.consume_input()
 
     def next_result() -> PGresult | None:

@@ -142,7 +142,8 @@ def _files(session: Session) -> Finding:
         .where(Deployment.until.is_(None))
     ).unique()
     snapshots = session.scalars(select(Snapshot.path).where(Snapshot.state == SnapshotState.READY))
-    wanted_folders = [*(version.path for version in versions), *(path for path in snapshots if path is not None)]
+    weights = [version.path for version in versions if not version.is_elsewhere]
+    wanted_folders = [*weights, *(path for path in snapshots if path is not None)]
     gone = sorted(path for path in set(wanted_folders) if not Path(path).is_dir())
     if not gone:
         said = ngettext(
