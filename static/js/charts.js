@@ -20,11 +20,11 @@
       grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false },
     };
     const across = { ...axis, size: 30, grid: { show: false } };
-    const last = Number(figure.dataset.last);
+    const last = () => Number(figure.dataset.last); // known only once training begins
     return {
       width, height: HEIGHT,
       scales: {
-        x: { time: false, range: (_, low, high) => [Math.min(0, low), Math.max(last, high, 1)] },
+        x: { time: false, range: (_, low, high) => [Math.min(0, low), Math.max(last(), high, 1)] },
         y: figure.dataset.percent === undefined ? {} : { range: [0, 1] },
       },
       axes: [across, { ...axis, size: 56, space: 28, values: (_, values) => values.map(say) }],
