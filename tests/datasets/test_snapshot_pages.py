@@ -195,3 +195,16 @@ def test_no_page_says_who_an_annotator_is(
     for answer in answers:
         assert b"Gwendolyn" not in answer.content
         assert b"gwen@" not in answer.content
+
+
+def test_a_snapshot_from_before_there_were_rejections_is_shown(
+    session: Session, session_factory: Sessions, settings: Settings, signed_in: SignedIn, world: World
+) -> None:
+    snapshot = make_snapshot(session_factory, settings, campaign=world.one)
+    older = text(
+        """UPDATE snapshots SET policy = policy - 'include_rejected', manifest = manifest #- '{policy,include_rejected}'
+                                  #- '{counts,rejected}', counts = counts - 'rejected' WHERE id = :id"""
+    )
+    session.execute(older, {"id": snapshot.id})
+    session.commit()
+    assert "without rejected judgments" in signed_in(world.reads_one).get(f"/snapshots/{snapshot.id}").text

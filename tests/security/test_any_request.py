@@ -50,6 +50,7 @@ RIGHT: dict[str, bytes] = {
     "new_password": b"a+long+enough+password", "name": b"Name", "role": b"annotator", "source": b"line:1:current",
     "comparisons_per_prompt": b"1", "redundancy": b"1", "samples_drawn": b"4", "temperature": b"0.8", "top_p": b"0.9",
     "max_tokens": b"32", "access": b"none", "judges": b"on", "text": b"What+is+it?", "ranking": b"1>2",
+    "reason": b"Skimmed.", "verb": b"reject", "which": b"all",
     "key": b"7b1f7b1e-3f3c-4f51-9d8e-6a0c2f9c7a11", "version_id": b"1", "slug": b"slug", "path": b"/models/x",
 }  # fmt: skip
 """What each field is given while another is being tried; fields that may be absent are, but for ALWAYS."""

@@ -19,8 +19,8 @@ from app.generation.models import COMPLETION_WORDS, PROMPT_WORDS
 PAGE_SIZE = 25
 MOST_CANDIDATES = 3000
 """Up to here an index gives all comparisons that a part of the filter finds; beyond, they are looked at in order."""
-MOST_LOOKED_AT = 20_000
-MOST_READ = 2000
+MOST_LOOKED_AT = 10_000
+MOST_READ = 1000
 """As many where their texts have to be read for each."""
 
 
