@@ -134,7 +134,7 @@ def web(database: Database, *, folder: Path, workers: int = 1) -> Iterator[tuple
 
 
 def _await(address: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(300):
+    for _ in range(1200):
         try:
             urllib.request.urlopen(address, timeout=2)  # noqa: S310
         except OSError:
