@@ -86,6 +86,7 @@ def web(
             access_log=False,
             proxy_headers=True,
             timeout_graceful_shutdown=5,
+            timeout_worker_healthcheck=20,  # on a busy machine one of several is slow to start, and not to be killed
             timeout_keep_alive=75,  # people read for a while before they decide
         )
 

@@ -1,6 +1,8 @@
 """What a judgment costs, how that grows, how many fit into a second, and whether a race stays exact.
 
-    python -m benchmarks.judging [--growth 1000 --growth 1000000] [--seconds 15] [--workers 2]
+    python -m benchmarks.judging [--growth 1000 --growth 50000] [--seconds 15] [--workers 2]
+
+Most of its few minutes go into filling a campaign of a million comparisons.
 
 CPU time of web and PostgreSQL is that of the processes themselves, sign-in, CSRF and permissions included.
 """
@@ -53,7 +55,7 @@ def main(
         with postgres(folder) as (server, postgres_pid):
             measured = [
                 _cycle(server, postgres_pid, folder=folder, comparisons=size, cycles=cycles)
-                for size in growth or [1_000, 50_000]
+                for size in growth or [1_000, 50_000, 1_000_000]
             ]
             _print_cycles(measured)
             _print_throughput(server, folder, seconds=seconds, workers=workers or [1, 2])
