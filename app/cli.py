@@ -110,12 +110,14 @@ def model_server(context: typer.Context) -> None:
     address = settings.model_server_url.removeprefix("http://").rstrip("/")
     host, _, port = address.partition(":")
     roots = [option for root in settings.allowed_model_roots for option in ("--allowed-root", str(root))]
+    budget = settings.model_memory_megabytes
+    memory = [] if budget is None else ["--max-model-bytes", str(budget * 1_000_000)]
     token = settings.model_server_token.get_secret_value()
     os.environ.update(settings.log_environment)
     os.environ["PALATE_MODEL_SERVER_TOKEN"] = token
     if not is_loopback(host):
         os.environ.setdefault("PALATE_MODEL_SERVER_API_KEY", token)  # Palate's own requests carry the token
-    arguments = ["-m", "trainer", "serve", "--host", host, "--port", port or "8001", *roots, *context.args]
+    arguments = ["-m", "trainer", "serve", "--host", host, "--port", port or "8001", *roots, *memory, *context.args]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
 
 

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     model_server_token: SecretStr | None = None
     """Admin token of the model server. Unset: drawn once and kept in `data_dir/model-server-token`."""
 
+    model_memory_megabytes: int | None = None
+    """Memory for the weights that the model server holds at once. Unset: half of the machine's."""
+
     metrics_token: SecretStr | None = None
     """Whoever sends it as a bearer token may read `/metrics`. Unset: there is no such page."""
 
