@@ -8,7 +8,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 VENDOR = static/vendor/htmx.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-dev chromium test quick e2e slow real lint types contracts migrations check clean
+.PHONY: help up install install-dev chromium test quick e2e slow real lint types contracts migrations check audit clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -82,6 +82,11 @@ contracts: install-dev
 
 migrations: install-dev
 	$(PYTEST) -q tests/kernel/test_migrations.py
+
+audit: install-dev $(VENDOR) ## Ask the world's lists of known holes about every dependency (needs the internet)
+	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	npm audit
 
 clean: ## Remove the environment and browser code; your data in palate-data stays
 	rm -rf .venv node_modules static/vendor
