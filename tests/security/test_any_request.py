@@ -51,6 +51,7 @@ RIGHT: dict[str, bytes] = {
     "comparisons_per_prompt": b"1", "redundancy": b"1", "samples_drawn": b"4", "temperature": b"0.8", "top_p": b"0.9",
     "max_tokens": b"32", "access": b"none", "judges": b"on", "text": b"What+is+it?", "ranking": b"1>2",
     "key": b"7b1f7b1e-3f3c-4f51-9d8e-6a0c2f9c7a11", "version_id": b"1", "slug": b"slug", "path": b"/models/x",
+    "base_url": b"https%3A%2F%2F127.0.0.1%3A9%2Fv1", "model": b"theirs", "prompt": b"Why%3F", "left": b"1",
 }  # fmt: skip
 """What each field is given while another is being tried; fields that may be absent are, but for ALWAYS."""
 
