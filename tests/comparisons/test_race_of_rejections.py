@@ -24,6 +24,7 @@ from tests.faults.soundness import NEVER
 __all__ = ["office"]
 
 LATEST = text("SELECT id FROM judgments WHERE state = 'given' ORDER BY id DESC LIMIT 60")
+SET_ASIDE = text("SELECT DISTINCT judgment_id FROM rejections ORDER BY judgment_id")
 MOST_REJECTIONS = 12
 """Of one comparison: were it never to stop, nobody would be left who may judge it."""
 OFTEN = text(
@@ -64,8 +65,8 @@ def set_aside_at_random(office: Office, over: threading.Event, happened: Counter
         chosen = rng.sample(latest, min(len(latest), rng.choice([1, 1, 5, 20])))
         try:
             with office.sessions.begin() as session:
-                if rng.random() < 0.3:
-                    lift_rejection(session, judgment_id=chosen[0], by_id=None, now=office.clock())
+                if rng.random() < 0.3 and (earlier := list(session.scalars(SET_ASIDE))):
+                    lift_rejection(session, judgment_id=rng.choice(earlier), by_id=None, now=office.clock())
                     happened["lifted"] += 1
                 else:
                     grounds = Grounds("At random.", serves_again=rng.random() < 0.5)
