@@ -66,7 +66,9 @@ def set_aside_at_random(office: Office, over: threading.Event, happened: Counter
         try:
             with office.sessions.begin() as session:
                 if rng.random() < 0.3 and (earlier := list(session.scalars(SET_ASIDE))):
-                    lift_rejection(session, judgment_id=rng.choice(earlier), by_id=None, now=office.clock())
+                    lift_rejection(
+                        session, judgment_id=rng.choice([earlier[0], earlier[-1]]), by_id=None, now=office.clock()
+                    )
                     happened["lifted"] += 1
                 else:
                     grounds = Grounds("At random.", serves_again=rng.random() < 0.5)
@@ -117,7 +119,8 @@ def test_whatever_is_set_aside_meanwhile_each_comparison_ends_with_its_judgments
         assert {what: ids for what, ids in amiss.items() if ids} == {}
         stored = session.execute(text("SELECT annotator_id, key, id FROM judgments WHERE state = 'given'")).all()
     assert {(row.annotator_id, row.key): {row.id} for row in stored} == office.acknowledged
-    assert {"rejected", "passed over", "lifted", "stayed out"} <= set(+happened)
+    assert happened["rejected"] > 20
+    assert happened["lifted"] + happened["stayed out"] > 0
 
 
 @pytest.mark.race
