@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.factories.serving import random_model
-from trainer.serving.attention import _attend
+from trainer.serving.attention import _attend, attend_plainly
 from trainer.serving.errors import BrokenModelError
 from trainer.serving.reading import Reader, SeparateReader, SharedReader, fitting_reader
 
@@ -86,15 +86,18 @@ def test_a_reader_that_is_empty_again_begins_anew() -> None:
     assert torch.equal(*steps)
 
 
-def test_without_the_processors_kernel_the_same_is_found() -> None:
+def test_the_processors_kernel_and_plain_operations_find_the_same() -> None:
     """Other devices use plain operations: the same attention and the same log-sum-exp of the scores."""
     generator = torch.Generator().manual_seed(1)
     query, keys, values = (torch.randn(3, 2, length, 8, generator=generator) for length in (4, 20, 20))
     mask = torch.zeros(3, 1, 1, 20).masked_fill_(torch.arange(20) >= 15, -torch.inf)
     found, mass = _attend(query, keys, values, mask, 0.3)
+    plainly, mass_plainly = attend_plainly(query, keys, values, mask, 0.3)
+    torch.testing.assert_close(found, plainly)
+    torch.testing.assert_close(mass, mass_plainly)
     scores = query @ keys.transpose(-1, -2) * 0.3 + mask
-    torch.testing.assert_close(found, scores.softmax(-1) @ values)
-    torch.testing.assert_close(mass, scores.logsumexp(-1))
+    torch.testing.assert_close(plainly, scores.softmax(-1) @ values)
+    torch.testing.assert_close(mass_plainly, scores.logsumexp(-1))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -190,6 +190,13 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, sc
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
             query, keys, values, 0.0, False, attn_mask=mask, scale=scaling
         )
+    return attend_plainly(query, keys, values, mask, scaling)
+
+
+def attend_plainly(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """The same by plain operations, for devices whose kernel torch does not offer with the log-sum-exp."""
     scores = (query @ keys.transpose(-1, -2)).float() * scaling
     if mask is not None:
         scores = scores + mask
