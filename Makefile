@@ -8,7 +8,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 VENDOR = static/vendor/htmx.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-dev chromium test quick e2e slow real lint types contracts migrations check audit clean
+.PHONY: help up install install-dev chromium test quick e2e slow real screenshots lint types contracts migrations check audit clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ e2e: install-dev chromium ## The journeys in a real browser alone
 
 slow: install-dev ## The slow tests alone
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m "slow and not real"
+
+screenshots: install-dev chromium ## The README's pictures, taken anew on the journey through the loop
+	PALATE_SCREENSHOTS=docs/images $(PYTEST) -q tests/e2e/test_the_loop.py
 
 real: install-dev ## Tests on real data; set PALATE_REAL_DATA to its folder
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m real

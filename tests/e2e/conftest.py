@@ -29,6 +29,8 @@ class RunningPalate:
     first_admin_link: str
     data_dir: Path
     environment: dict[str, str]
+    first_admin: StorageState | None = None
+    """Cookies of whoever opened the link."""
 
     @property
     def model_server(self) -> str:
@@ -92,14 +94,14 @@ def palate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPalate]:
     stop_palate(running)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
-    """The driver."""
+    """The driver; it holds an event loop, which must not be there when tests of other modules start one."""
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """The system's Chromium; a missing one is a failure, never a skip."""
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
@@ -122,14 +124,15 @@ def join(page: Page, link: str, *, name: str) -> None:
     page.wait_for_url(lambda url: "/links/" not in url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ada(browser: Browser, palate: RunningPalate) -> StorageState:
-    """The first admin's cookies, after she opened her link."""
-    context = browser.new_context(base_url=palate.address)
-    join(context.new_page(), palate.first_admin_link, name="Ada")
-    state = context.storage_state()
-    context.close()
-    return state
+    """The first admin's cookies, after she opened her link, which she can do but once."""
+    if palate.first_admin is None:
+        context = browser.new_context(base_url=palate.address)
+        join(context.new_page(), palate.first_admin_link, name="Ada")
+        palate.first_admin = context.storage_state()
+        context.close()
+    return palate.first_admin
 
 
 @pytest.fixture

@@ -115,15 +115,18 @@ def test_where_no_events_come_the_page_asks_by_the_clock(page: Page) -> None:
 
 @pytest.mark.usefixtures("judged")
 def test_without_scripts_the_chart_and_its_table_are_there(page: Page, palate: RunningPalate) -> None:
+    start_run(page)
+    expect(page.locator("#table-loss tbody tr").first).to_be_attached(timeout=60_000)
     browser = page.context.browser
     assert browser is not None
     plain = browser.new_context(
         base_url=palate.address, java_script_enabled=False, storage_state=page.context.storage_state()
     )
     reader = plain.new_page()
-    reader.goto("/runs")
-    reader.get_by_role("link", name=re.compile("^Run")).last.click()
+    reader.goto(page.url)
     expect(reader.get_by_role("img", name=re.compile("^Loss: "))).to_be_visible()
     reader.locator("#table-loss summary").click()
     expect(reader.locator("#table-loss tbody tr").first).to_be_visible()
     plain.close()
+    page.get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("#run .heading")).to_contain_text("Cancelled", timeout=60_000)

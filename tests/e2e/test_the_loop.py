@@ -1,7 +1,9 @@
 """The whole loop, as its first admin meets it: judge by keyboard, train, and see the model follow."""
 
+import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -58,6 +60,13 @@ def judge_by_liking(page: Page, *, verdicts: int) -> list[str]:
     return seen
 
 
+def keep_screenshot(page: Page, name: str) -> None:
+    """A picture for the README where `make screenshots` asks for one."""
+    if folder := os.environ.get("PALATE_SCREENSHOTS"):
+        page.mouse.move(0, 0)
+        page.screenshot(path=Path(folder) / name)
+
+
 def manner_share(texts: list[str], manner: Manner) -> float:
     return sum(manner_of(text) is manner for text in texts) / len(texts)
 
@@ -70,6 +79,8 @@ def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Pa
     campaign = page.url
     before = answers_of(palate, "starter-v0")
     page.goto(f"{campaign}/judge")
+    wait_for_comparison(page)
+    keep_screenshot(page, "judging.png")
 
     shown_before = judge_by_liking(page, verdicts=VERDICTS)
 
@@ -84,6 +95,7 @@ def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Pa
     page.wait_for_url("**/runs/*")
     expect(page.locator("main")).to_contain_text("starter-v1 is deployed.", timeout=240_000)
     seconds = time.monotonic() - started
+    keep_screenshot(page, "run.png")
 
     page.goto(f"{campaign}/judge")
     wait_for_comparison(page)

@@ -61,7 +61,7 @@ def test_our_own_model_server_serves_as_a_strangers(
 ) -> None:
     origin = f"http://127.0.0.1:{model_server.port}"
     left = models / "left"
-    load = {"name": "lettered", "path": str(left), "sha256": weights_sha256(left), "warm": False}
+    load = {"name": "lettered", "path": str(left), "sha256": weights_sha256(left)}
     headers = {"Authorization": "Bearer a-token-for-tests-only"}
     httpx.post(f"{origin}/admin/versions", json=load, headers=headers, timeout=60).raise_for_status()
     settings = listing(settings, origin)

@@ -247,10 +247,14 @@ def git(*arguments: str) -> str:
 
 
 def commit_before_the_newest_revision() -> str | None:
-    """The last commit whose code did not have the newest migration; None where the checkout does not go back so far."""
+    """The last commit whose code did not have the newest migration; None where the checkout does not go back so far.
+
+    Merges count as one step, so that the code is one that was whole.
+    """
     script = ScriptDirectory.from_config(alembic_config()).get_revision("head")
     assert script is not None
-    added = git("log", "--diff-filter=A", "--format=%H", "--", str(Path(script.path).relative_to(ROOT)))
+    path = str(Path(script.path).relative_to(ROOT))
+    added = git("log", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "--", path)
     if not git("rev-parse", "HEAD"):
         return None
     if not added:
@@ -287,7 +291,7 @@ def test_the_version_before_serves_while_the_newest_migration_runs_and_after_it(
         assert driver.stdout.readline() == "serving\n"
         engine = make_engine(database_address(name))
         with engine.connect() as connection:
-            assert connection.scalar(text("SELECT version_num FROM alembic_version")) == ([FIRST, *LATER])[-2]
+            assert connection.scalar(text("SELECT version_num FROM alembic_version")) in [FIRST, *LATER][:-1]
         migrate(engine)
         engine.dispose()
         driver.stdin.write("a hundred more\n")

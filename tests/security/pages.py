@@ -17,6 +17,7 @@ class Smuggled(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.is_in_head = False
 
     def handle_starttag(self, tag: str, attrs: Attributes) -> None:
         for name, value in attrs:
@@ -24,8 +25,13 @@ class Smuggled(HTMLParser):
                 self.found.append(f"{wrong}: <{tag} {name}={value!r}>"[:300])
         if tag == "style" or (tag == "script" and not dict(attrs).get("src")):
             self.found.append(f"inline <{tag}>")
-        if tag == "meta" and dict(attrs).get("http-equiv"):
+        self.is_in_head = tag == "head" or (self.is_in_head and tag != "body")
+        if tag == "meta" and dict(attrs).get("http-equiv") and not self._looks_again(dict(attrs)):
             self.found.append("a <meta> that steers")
+
+    def _looks_again(self, attrs: dict[str, str | None]) -> bool:
+        """Whether a page that waits for something says in its head that it is to be loaded again, and nothing else."""
+        return self.is_in_head and (attrs.get("http-equiv"), attrs.get("content")) == ("refresh", "3")
 
     def _wrong(self, tag: str, name: str, value: str) -> str | None:
         if name.startswith("on") or name == "style":
