@@ -1,7 +1,7 @@
 """Telling the model server what to serve. The database is the truth; the server forgets when it is restarted."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,10 @@ class ModelServerRefused(Conflict):
     """The model server answers that it will not do this."""
 
 
+class NotLoaded(ModelServerRefused):
+    """The model server does not hold what was named."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What the model server should hold: versions in the order in which to load them, aliases, and spares.
@@ -63,8 +67,9 @@ class ModelServer:
         self._ask("POST", "/admin/versions", json=version.model_dump(), timeout=LOAD_SECONDS)
 
     def unload(self, name: str) -> None:
-        """Route no more requests to a version; those under way finish on it."""
-        self._ask("DELETE", f"/admin/versions/{name}")
+        """Route no more requests to a version; those under way finish on it. One that is gone already is gone."""
+        with suppress(NotLoaded):
+            self._ask("DELETE", f"/admin/versions/{name}")
 
     def point(self, alias: str, version: str) -> None:
         """Let an alias stand for a loaded version from the next request on."""
@@ -87,7 +92,8 @@ class ModelServer:
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise ModelServerDown(_("The model server met an error: %(said)s", said=_said(response)))
         if response.is_error:
-            raise ModelServerRefused(_("The model server refused: %(said)s", said=_said(response)))
+            refused = NotLoaded if response.status_code == httpx.codes.NOT_FOUND else ModelServerRefused
+            raise refused(_("The model server refused: %(said)s", said=_said(response)))
         return response
 
 

@@ -129,6 +129,13 @@ def test_versions_that_nothing_needs_are_let_go_but_pinned_ones_stay(
         assert {version.name for version in server.state().versions} == {"tiny-v0"}
 
 
+def test_what_is_gone_already_can_be_let_go_of(served_settings: Settings) -> None:
+    with connected(served_settings) as server:
+        before = server.state()
+        server.unload("gone-v7")
+        assert server.state() == before
+
+
 def test_one_version_that_cannot_be_loaded_keeps_no_other_from_serving(
     session: Session, served_settings: Settings, loop: Loop
 ) -> None:
