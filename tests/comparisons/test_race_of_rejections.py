@@ -14,7 +14,14 @@ from sqlalchemy.orm import sessionmaker
 from app.comparisons.service.rejecting import Grounds, lift_rejection, reject_judgments
 from app.database import make_engine
 from app.errors import Conflict
-from tests.comparisons.test_race import COMPARISONS, FILLED, Office, all_at_once, carefully, carelessly, office
+from tests.comparisons.test_race import (
+    Office,
+    all_at_once,
+    assert_exact,
+    carelessly,
+    judge_to_the_end,
+    office,
+)
 from tests.conftest import NOW
 from tests.factories.campaigns import make_campaign
 from tests.factories.comparisons import make_comparison
@@ -102,14 +109,9 @@ def test_whatever_is_set_aside_meanwhile_each_comparison_ends_with_its_judgments
     happened: Counter[str] = Counter()
     with managers_at_work(office, happened, seed=redundancy):
         all_at_once(office, carelessly, seed=redundancy)
-    while True:
-        office.expire()
-        if all_at_once(office, carefully, seed=redundancy) == 0:
-            break
+    judge_to_the_end(office, redundancy=redundancy)
     with office.sessions.begin() as session:
-        rows = session.execute(FILLED).all()
-        assert len(rows) == COMPARISONS
-        assert {(row.slots, row.counted, row.annotators) for row in rows} == {(redundancy,) * 3}
+        assert_exact(session, redundancy=redundancy)
         assert session.scalar(WRONGLY_FLAGGED) == 0
         amiss = {
             what: list(session.scalars(text(query)))
