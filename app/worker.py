@@ -12,9 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 from procrastinate import App, Blueprint, JobContext, PsycopgConnector
-from procrastinate.exceptions import UniqueViolation
-from procrastinate.jobs import Status
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from app.background import Workplace
@@ -38,6 +40,7 @@ SILENCE_SECONDS = 12.0
 """Silence after which a worker counts as dead: four heartbeats missed."""
 STOP_SECONDS = 6.0
 """How long running jobs may go on after a polite stop; then they are left to be run again."""
+WRITE_AGAIN_SECONDS = 1.0
 END_SECONDS = 7.0
 """How long after a polite stop the process ends at the latest, before `palate up` kills it."""
 
@@ -53,9 +56,45 @@ JOBS: dict[str, Blueprint] = {
 ROUTINE = {"comparisons:tend", "deployments:reconcile"}
 
 
+class Steadfast(JobManager):
+    """Writes down how a job went however long the database is away.
+
+    What is not written stays under way, and holds its lock, for as long as its worker lives.
+    """
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
+        """As procrastinate does it."""
+        finish = super().finish_job
+        await _until_written(lambda: finish(job, status, delete_job))
+
+    async def retry_job(self, job: Job, *arguments: Any, **options: Any) -> None:
+        """As procrastinate does it; where the same work is in line already, this job is not needed."""
+        retry = super().retry_job
+        try:
+            await _until_written(lambda: retry(job, *arguments, **options))
+        except UniqueViolation:
+            await self.finish_job(job, Status.FAILED, delete_job=True)
+
+
+async def _until_written(write: Callable[[], Awaitable[None]]) -> None:
+    tried = False
+    while True:
+        try:
+            return await write()
+        except ConnectorException as error:
+            if tried and isinstance(error.__cause__, psycopg.errors.RaiseException):
+                return None  # written the last time, but for the answer
+            if not isinstance(error.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
+                raise
+            logger.warning("How a job went is not written down yet: %s", error.__cause__)
+            tried = True
+            await asyncio.sleep(WRITE_AGAIN_SECONDS)
+
+
 def make_worker_app(database_url: str) -> App:
     """The queue with all jobs on it."""
     app = App(connector=PsycopgConnector(conninfo=libpq_url(database_url), min_size=1, max_size=6))
+    app.job_manager = Steadfast(app.connector)
     for namespace, blueprint in JOBS.items():
         app.add_tasks_from(blueprint, namespace=namespace)
     return app
@@ -159,8 +198,5 @@ async def rescue_stalled_jobs(app: App) -> int:
     stalled = list(await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE_SECONDS))
     for job in stalled:
         logger.warning("Job %s (%s) lost its worker; running it again", job.id, job.task_name)
-        try:
-            await app.job_manager.retry_job(job)
-        except UniqueViolation:  # the same work is in line already
-            await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
+        await app.job_manager.retry_job(job)
     return len(stalled)

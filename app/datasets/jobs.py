@@ -1,9 +1,8 @@
 """Background entry points of datasets: freeze a snapshot, delete what was withdrawn, take in comparisons."""
 
-from procrastinate import Blueprint, JobContext, RetryStrategy
-from sqlalchemy.exc import OperationalError
+from procrastinate import Blueprint, JobContext
 
-from app.background import workplace
+from app.background import DATABASE_AWAY, outlasting, workplace
 from app.datasets import row_pages
 from app.datasets.looking import exports_folder, snapshot_folder
 from app.datasets.models import Snapshot
@@ -20,17 +19,16 @@ from app.wording import mark as N_
 
 blueprint = Blueprint()
 
-RETRY = RetryStrategy(max_attempts=5, linear_wait=5, retry_exceptions={OperationalError})
 BROKE_OFF = N_("Something unexpected broke this off; the worker's log says what.")
 
 
-@blueprint.task(name="freeze_snapshot", pass_context=True, retry=RETRY)
+@blueprint.task(name="freeze_snapshot", pass_context=True, retry=outlasting())
 def freeze_snapshot(context: JobContext, *, snapshot_id: int) -> None:
     """Write a requested snapshot; why it could not be written is on its page."""
     place = workplace(context)
     try:
         freeze(place.session_factory, place.settings, snapshot_id=snapshot_id, now=place.clock())
-    except (OperationalError, DomainError, OSError):
+    except (*DATABASE_AWAY, DomainError, OSError):
         raise
     except Exception:
         with place.session_factory.begin() as session:
@@ -38,7 +36,7 @@ def freeze_snapshot(context: JobContext, *, snapshot_id: int) -> None:
         raise
 
 
-@blueprint.task(name="lay_out_rows", pass_context=True, retry=RETRY)
+@blueprint.task(name="lay_out_rows", pass_context=True, retry=outlasting())
 def lay_out_rows(context: JobContext, *, snapshot_id: int) -> None:
     """Lay the rows of a snapshot out for pages; one whose files are gone meanwhile is left alone."""
     place = workplace(context)
@@ -48,7 +46,7 @@ def lay_out_rows(context: JobContext, *, snapshot_id: int) -> None:
         row_pages.lay_out_rows(folder, exports_folder(place.settings, snapshot_id))
 
 
-@blueprint.task(name="carry_out_withdrawals", pass_context=True, retry=RETRY)
+@blueprint.task(name="carry_out_withdrawals", pass_context=True, retry=outlasting())
 def carry_out_withdrawals(context: JobContext) -> None:
     """Erase what forgotten people left meanwhile, then delete the files of every withdrawn snapshot."""
     place = workplace(context)
@@ -60,7 +58,7 @@ def carry_out_withdrawals(context: JobContext) -> None:
         delete_withdrawn_files(place.settings, snapshot)
 
 
-@blueprint.task(name="import_comparisons", pass_context=True, retry=RETRY)
+@blueprint.task(name="import_comparisons", pass_context=True, retry=outlasting())
 def import_comparisons(context: JobContext, *, import_id: int) -> None:
     """Read an uploaded file of comparisons, then let go of the file."""
     place = workplace(context)
@@ -70,7 +68,7 @@ def import_comparisons(context: JobContext, *, import_id: int) -> None:
         load_comparisons(
             place.session_factory, import_id=import_id, path=path, clock=place.clock, most_bytes=most_bytes
         )
-    except OperationalError:
+    except DATABASE_AWAY:
         raise
     except Exception:
         with place.session_factory.begin() as session:

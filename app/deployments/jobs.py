@@ -2,10 +2,10 @@
 
 import logging
 
-from procrastinate import Blueprint, JobContext, RetryStrategy
+from procrastinate import Blueprint, JobContext
 from sqlalchemy import select
 
-from app.background import Workplace, workplace
+from app.background import Workplace, outlasting, workplace
 from app.deployments.model_server import ModelServerDown, ModelServerRefused, connected, teach, wanted
 from app.deployments.models import Deployment
 from app.live.announcing import announce
@@ -14,16 +14,13 @@ from app.queue import enqueue
 blueprint = Blueprint()
 log = logging.getLogger(__name__)
 
-PATIENT = RetryStrategy(max_attempts=10, linear_wait=2, retry_exceptions={ModelServerDown})
-"""Waits 2, 4, 6 ... seconds while the model server is down, a minute and a half in all; then `reconcile` sees to it.
 
-Short, since a waiting retry holds back whatever comes after it under the same lock.
-"""
-
-
-@blueprint.task(name="publish", pass_context=True, retry=PATIENT, lock="model-server")
+@blueprint.task(name="publish", pass_context=True, retry=outlasting(ModelServerDown), lock="model-server")
 def publish(context: JobContext, *, line_id: int) -> None:
-    """Have the model server serve what the line's aliases point at, then let go of what nothing needs."""
+    """Have the model server serve what the line's aliases point at, then let go of what nothing needs.
+
+    Where the model server stays away for longer than the retries last, `reconcile` sees to it.
+    """
     place = workplace(context)
     with place.session_factory.begin() as session:
         want = wanted(session, line_id=line_id)
@@ -39,7 +36,13 @@ def publish(context: JobContext, *, line_id: int) -> None:
 
 
 @blueprint.periodic(cron="* * * * * */15")
-@blueprint.task(name="reconcile", pass_context=True, lock="model-server", queueing_lock="deployments:reconcile")
+@blueprint.task(
+    name="reconcile",
+    pass_context=True,
+    lock="model-server",
+    queueing_lock="deployments:reconcile",
+    retry=outlasting(),
+)
 def reconcile(context: JobContext, timestamp: int = 0) -> None:
     """Teach a model server that was restarted everything again; every 15 seconds, and when the worker starts."""
     place = workplace(context)

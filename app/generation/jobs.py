@@ -1,9 +1,8 @@
 """Background entry points of generation: take in a file of prompts."""
 
-from procrastinate import Blueprint, JobContext, RetryStrategy
-from sqlalchemy.exc import OperationalError
+from procrastinate import Blueprint, JobContext
 
-from app.background import workplace
+from app.background import DATABASE_AWAY, outlasting, workplace
 from app.generation.service.imports import fail_import, load_prompts
 from app.generation.service.uploads import most_unpacked_bytes, upload_path
 from app.wording import gettext as _
@@ -16,11 +15,7 @@ BROKE_OFF = N_(
 )
 
 
-@blueprint.task(
-    name="import_prompts",
-    pass_context=True,
-    retry=RetryStrategy(max_attempts=5, linear_wait=5, retry_exceptions={OperationalError}),
-)
+@blueprint.task(name="import_prompts", pass_context=True, retry=outlasting())
 def import_prompts(context: JobContext, *, import_id: int) -> None:
     """Read an uploaded file of prompts, then let go of the file."""
     place = workplace(context)
@@ -28,7 +23,7 @@ def import_prompts(context: JobContext, *, import_id: int) -> None:
     most_bytes = most_unpacked_bytes(place.settings)
     try:
         load_prompts(place.session_factory, import_id=import_id, path=path, clock=place.clock, most_bytes=most_bytes)
-    except OperationalError:
+    except DATABASE_AWAY:
         raise
     except Exception:
         with place.session_factory.begin() as session:

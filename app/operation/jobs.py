@@ -4,7 +4,7 @@ import logging
 
 from procrastinate import Blueprint, JobContext
 
-from app.background import workplace
+from app.background import outlasting, workplace
 from app.datasets.service.forgetting import finish_forgetting
 from app.operation.cleaning import leftovers, remove, remove_rows
 
@@ -13,7 +13,9 @@ log = logging.getLogger(__name__)
 
 
 @blueprint.periodic(cron="17 * * * *")
-@blueprint.task(name="clean", pass_context=True, lock="operation:clean", queueing_lock="operation:clean")
+@blueprint.task(
+    name="clean", pass_context=True, lock="operation:clean", queueing_lock="operation:clean", retry=outlasting()
+)
 def clean(context: JobContext, timestamp: int = 0) -> None:
     """Every hour: delete what nobody needs any more, and finish what forgetting somebody left."""
     place = workplace(context)

@@ -2,8 +2,8 @@
 
 from procrastinate import Blueprint, JobContext, RetryStrategy
 
-from app.background import WorkerStopping, workplace
-from app.deployments.model_server import unload_versions
+from app.background import WorkerStopping, outlasting, workplace
+from app.deployments.model_server import ModelServerDown, unload_versions
 from app.training.carrying_out import carry_out as carry_out_run
 from app.training.carrying_out import fail_run
 from app.training.models import Run
@@ -40,7 +40,7 @@ def carry_out(context: JobContext, *, run_id: int) -> None:
 
 
 @blueprint.periodic(cron="* * * * *")
-@blueprint.task(name="start_due_runs", pass_context=True, queueing_lock="training:start_due_runs")
+@blueprint.task(name="start_due_runs", pass_context=True, queueing_lock="training:start_due_runs", retry=outlasting())
 def start_due_runs(context: JobContext, timestamp: int = 0) -> None:
     """Every minute: train the lines that have gathered enough new judgments."""
     place = workplace(context)
@@ -48,7 +48,7 @@ def start_due_runs(context: JobContext, timestamp: int = 0) -> None:
         scheduling.start_due_runs(session, now=place.clock())
 
 
-@blueprint.task(name="cancel_withdrawn", pass_context=True)
+@blueprint.task(name="cancel_withdrawn", pass_context=True, retry=outlasting())
 def cancel_withdrawn(context: JobContext) -> None:
     """Call off the runs whose snapshot was withdrawn while they were under way."""
     place = workplace(context)
@@ -56,7 +56,7 @@ def cancel_withdrawn(context: JobContext) -> None:
         cancel_runs_on_withdrawn(session, now=place.clock())
 
 
-@blueprint.task(name="release_versions", pass_context=True, lock="model-server")
+@blueprint.task(name="release_versions", pass_context=True, retry=outlasting(ModelServerDown), lock="model-server")
 def release_versions(context: JobContext, *, line_id: int) -> None:
     """Unload the versions of a line that are neither deployed, nor the one before, nor pinned."""
     place = workplace(context)

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.faults import RECOVERY_SECONDS
 from tests.faults.installation import PROCESSES
@@ -25,7 +25,7 @@ OWNERS = {
 
 @dataclass(frozen=True)
 class Kill:
-    """A plug pulled: at a step, or at random (`step` is None). `amiss` is what was wrong afterwards."""
+    """A plug pulled: at a step, or at random (`step` is None). `amiss` is what was wrong afterwards and not before."""
 
     process: str
     step: Step | None
@@ -76,17 +76,20 @@ def pull_plugs(
 ) -> Tally:
     """Kill at each of `steps` and `random_kills` times at random, in one mixed order."""
     tally = Tally()
+    known: set[str] = set()
     plan: list[Step | str] = [*steps, *(processes[number % len(processes)] for number in range(random_kills))]
     rng.shuffle(plan)
     for each in plan:
         kill = _at_step(people, each) if isinstance(each, Step) else _at_random(people, each, rng)
-        if kill is not None:
-            tally.kills.append(kill)
-            on_kill(kill)
+        found = set(kill.amiss)
+        kill = replace(kill, amiss=sorted(found - known))
+        known |= found
+        tally.kills.append(kill)
+        on_kill(kill)
     return tally
 
 
-def _at_step(people: People, step: Step) -> Kill | None:
+def _at_step(people: People, step: Step) -> Kill:
     place = people.place
     place.arm(step)
     give_up_at = time.monotonic() + STEP_PATIENCE_SECONDS
@@ -98,7 +101,7 @@ def _at_step(people: People, step: Step) -> Kill | None:
     return _afterwards(people, OWNERS[step.partition(".")[0]], step)
 
 
-def _at_random(people: People, process: str, rng: random.Random) -> Kill | None:
+def _at_random(people: People, process: str, rng: random.Random) -> Kill:
     """Kill a process after a random while; a trainer is waited for."""
     time.sleep(rng.uniform(0.2, 3.0))
     give_up_at = time.monotonic() + STEP_PATIENCE_SECONDS
