@@ -33,7 +33,7 @@ from tests.security.described import FORM, LEFT_OUT, described, form_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Setting per-request cookies:DeprecationWarning")]
 
-WHO = [Member.NOBODY, Member.ANNOTATOR, Member.ADMIN_ENROLLED]
+WHO = [Member.NOBODY, Member.ANNOTATOR, Member.RESEARCHER, Member.MANAGER, Member.ADMIN_ENROLLED]
 EXAMPLES = 4
 HOSTILE_PATH_PARTS = [
     "0", "-1", "2147483648", "9223372036854775808", "9" * 400, "1e3", "0x1", "１", "%00", "%ED%A0%80", "..", "%2e%2e",
