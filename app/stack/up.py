@@ -1,7 +1,8 @@
 """`palate up`: everything on one machine, from the database to the first page.
 
-Order of starting: database, migrations, starter campaign, model server, worker, web. Stopping goes the
-other way round. Each child can crash at any time and is started again.
+Order of starting: database, migrations, starter campaign, web, and once it answers the model server and the worker,
+which nobody waits for yet and which would take its processor. Stopping: web, worker, model server, database.
+Each child can crash at any time and is started again.
 """
 
 import fcntl
@@ -50,7 +51,6 @@ def run_stack(settings: Settings, *, prepare: Prepare, console: Console) -> None
         note = settings.data_dir / MODEL_SERVER_NOTE
         note.write_text(settings.model_server_url)
         try:
-            stack.start()
             if stack.wait_until_ready():
                 _greet(settings, link, console, seconds=time.monotonic() - started_at)
                 stack.keep_running()
@@ -61,7 +61,10 @@ def run_stack(settings: Settings, *, prepare: Prepare, console: Console) -> None
 
 
 class Stack:
-    """The children of one `palate up`, from start to orderly stop. The last child is the one people wait for."""
+    """The children of one `palate up`, from start to orderly stop.
+
+    The last child is the one that people wait for: it is started first, and stopped first.
+    """
 
     def __init__(self, children: list[Child], console: Console, *, keeper: EmbeddedKeeper | None = None) -> None:
         self.children = children
@@ -69,27 +72,25 @@ class Stack:
         self.keeper = keeper
         self.stop_requested = _stop_on_signal()
 
-    def start(self) -> None:
-        """Start every child, in order."""
-        for child in self.children:
-            child.start()
-
     def wait_until_ready(self) -> bool:
-        """Wait for the last child; False if told to stop meanwhile. Raises Unavailable where it keeps crashing."""
+        """Start the last child and wait for it; False if told to stop meanwhile.
+
+        Raises Unavailable where it keeps crashing.
+        """
         awaited = self.children[-1]
         with self.console.status("Starting …"):
             while awaited.state is not ChildState.READY and not self.stop_requested():
-                self._watch()
+                self._watch([awaited])
                 if awaited.crashes >= GIVE_UP_AFTER:
                     raise Unavailable(f"{awaited.name} does not start. Its log ends with:\n{awaited.last_words()}")
                 time.sleep(WATCH_SECONDS / 4)
         return not self.stop_requested()
 
     def keep_running(self) -> None:
-        """Watch until told to stop; say each change of a child's state once."""
+        """Start the others, and watch until told to stop; say each change of a child's state once."""
         shown: dict[str, ChildState] = {}
         while not self.stop_requested():
-            self._watch()
+            self._watch(self.children)
             for child in self.children:
                 child.keep_log_small()
                 if child.state is not shown.get(child.name):
@@ -98,16 +99,16 @@ class Stack:
             time.sleep(WATCH_SECONDS)
 
     def stop(self) -> None:
-        """Stop every child, last started first."""
+        """Stop every child, the last one first."""
         for child in reversed(self.children):
             self.console.print(f"Stopping {child.name} …", style="dim")
             child.stop()
 
-    def _watch(self) -> None:
-        """Look after the database first: without it nothing else can work."""
+    def _watch(self, children: list[Child]) -> None:
+        """Look after the database first: without it nothing else can work. A child that does not run is started."""
         if self.keeper is not None and (news := self.keeper.watch()):
             self.console.print(news, style="yellow", soft_wrap=True)
-        for child in self.children:
+        for child in children:
             child.watch()
 
     def _say(self, child: Child) -> None:
@@ -128,7 +129,7 @@ def _greet(settings: Settings, link: str | None, console: Console, *, seconds: f
 
 
 def stack_children(settings: Settings) -> list[Child]:
-    """The processes of the stack, in the order in which they start."""
+    """The processes of the stack; each needs those before it for its work."""
     palate = [sys.executable, "-m", "app.cli"]
     environment = child_environment(settings)
     logs = settings.data_dir / "logs"
