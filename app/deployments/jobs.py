@@ -55,6 +55,9 @@ def reconcile(context: JobContext, timestamp: int = 0) -> None:
     except ModelServerDown as error:
         has_changed = True
         log.info("%s Trying again in a moment.", error.message)
+    except ModelServerRefused as error:
+        has_changed = True
+        log.warning("%s Trying again in a moment.", error.message)
     if has_changed:
         _announce(place, lines)
 

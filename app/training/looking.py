@@ -52,8 +52,10 @@ class Serving:
     should: str | None
     does: str | None
     problem: str | None
-    """Why the model server cannot be asked, or does not serve it; None where it answers."""
+    """Why the model server cannot be asked; None where it answers."""
     loaded: list[str]
+    refused: str | None = None
+    """Why the model server did not load what should serve."""
     endpoint: Endpoint | None = None
     """Where the current version is asked if it lies on another server; then all else here says nothing."""
 
@@ -83,6 +85,7 @@ def serving_of(settings: Settings, session: Session, lines: Sequence[ModelLine])
             does=state.aliases.get(alias) if state else None,
             problem=problem,
             loaded=[name for name in names if name.rpartition("-v")[0] == line.slug],
+            refused=state.refused.get(aliases.get(alias, "")) if state else None,
             endpoint=find_endpoint(session, line) if aliases.get(alias) is None else None,
         )
     return found

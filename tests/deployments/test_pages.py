@@ -1,5 +1,6 @@
 """The Models pages: what serves, what should, versions, history, and taking in a model folder."""
 
+import html
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import Role
-from app.deployments.model_server import connected, teach, wanted
+from app.deployments.model_server import ModelServerRefused, connected, teach, wanted
 from app.deployments.models import ModelLine
 from app.deployments.service import create_line, current_version, deploy_version
 from app.settings import Settings
@@ -159,3 +160,16 @@ def test_what_is_wrong_with_a_folder_stands_beside_its_field(
     assert answer.status_code == 422
     message = answer.text.partition(f'id="{field}-error"')[2].partition("</p>")[0]
     assert said in message
+
+
+def test_why_the_model_server_does_not_load_what_should_serve_is_on_the_page(
+    app: FastAPI, session: Session, signed_in: SignedIn, served_settings: Settings, models: Path
+) -> None:
+    app.state.settings = served_settings.model_copy(update={"secret_key": app.state.settings.secret_key})
+    line = create_line(session, slug="lost", name="Lost", path=str(models / "lost"), sha256="0" * 64, now=NOW)
+    browser = signed_in(make_user(session, Role.ADMIN))
+    with connected(served_settings) as server, pytest.raises(ModelServerRefused) as refusal:
+        teach(server, wanted(session))
+    page = browser.get(f"/models/{line.id}/serving").text
+    assert "Not loaded" in page
+    assert refusal.value.message.partition("refused: ")[2] in html.unescape(page)

@@ -38,6 +38,8 @@ class ServerState(Contract):
 
     versions: list[LoadedVersion]
     aliases: dict[str, str]
+    refused: dict[str, str] = {}
+    """Why a version was not loaded when that was last asked, by its name."""
 
 
 def version_name(line_slug: str, number: int) -> str:

@@ -8,7 +8,7 @@ from trainer.contract.process import ProcessFacts, this_process
 from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
 from trainer.contract.steps import Step, passing
 from trainer.serving.access import require_admin_token
-from trainer.serving.errors import ModelNotFoundError, StoppingError
+from trainer.serving.errors import ModelNotFoundError, ServingError, StoppingError
 from trainer.serving.loading import check_name
 from trainer.serving.model_server import TheServer
 
@@ -20,7 +20,11 @@ health = APIRouter()
 @router.post("/versions")
 def load_version(wanted: LoadVersion, server: TheServer) -> LoadedVersion:
     """Load a model folder under a name; answers once it can serve. The same again changes nothing."""
-    server.loader.load(wanted)
+    try:
+        server.loader.load(wanted)
+    except ServingError as error:
+        server.registry.note_refusal(wanted.name, error.message)
+        raise
     passing(Step.SERVING_LOADED)
     for version in server.registry.state().versions:
         if version.name == wanted.name:
@@ -35,7 +39,7 @@ async def unload_version(name: str, server: TheServer) -> Response:
     return Response(status_code=204)
 
 
-@router.put("/aliases")
+@router.put("/aliases", response_model_exclude_defaults=True)
 async def point_alias(wanted: PointAlias, server: TheServer) -> ServerState:
     """Let an alias stand for a version from the next request on."""
     check_name(wanted.alias, parameter="alias")
@@ -51,7 +55,7 @@ async def remove_alias(alias: str, server: TheServer) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/state")
+@router.get("/state", response_model_exclude_defaults=True)
 async def show_state(server: TheServer) -> ServerState:
     """What is loaded and what each alias points at, as of one moment."""
     return server.registry.state()

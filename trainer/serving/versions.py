@@ -74,6 +74,7 @@ class Registry:
         self._retired: set[_Slot] = set()
         """Unloaded, and still needed by requests under way."""
         self._aliases: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
         self._lock = threading.Lock()
         self._uses = itertools.count(1)
 
@@ -117,6 +118,12 @@ class Registry:
         """Route requests to a loaded version from now on."""
         with self._lock:
             self._slots[version.name] = _Slot(version, last_used=next(self._uses))
+            self._refused.pop(version.name, None)
+
+    def note_refusal(self, name: str, reason: str) -> None:
+        """Remember why a version was not loaded, until it is."""
+        with self._lock:
+            self._refused[name] = reason
 
     def unload(self, name: str) -> None:
         """Stop routing to a version; its memory is free once its requests have ended.
@@ -216,7 +223,9 @@ class Registry:
         """Versions and aliases as of one moment."""
         with self._lock:
             return ServerState(
-                versions=[_described(slot) for slot in self._slots.values()], aliases=dict(self._aliases)
+                versions=[_described(slot) for slot in self._slots.values()],
+                aliases=dict(self._aliases),
+                refused=dict(self._refused),
             )
 
 
