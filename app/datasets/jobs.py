@@ -38,12 +38,21 @@ def freeze_snapshot(context: JobContext, *, snapshot_id: int) -> None:
 
 @blueprint.task(name="lay_out_rows", pass_context=True, retry=outlasting())
 def lay_out_rows(context: JobContext, *, snapshot_id: int) -> None:
-    """Lay the rows of a snapshot out for pages; one whose files are gone meanwhile is left alone."""
+    """Lay the rows of a snapshot out for pages, which say so where it fails.
+
+    A snapshot whose files are gone meanwhile is left alone.
+    """
     place = workplace(context)
     with place.session_factory.begin() as session:
         folder = snapshot_folder(session.get_one(Snapshot, snapshot_id))
-    if folder is not None:
-        row_pages.lay_out_rows(folder, exports_folder(place.settings, snapshot_id))
+    if folder is None:
+        return
+    exports = exports_folder(place.settings, snapshot_id)
+    try:
+        row_pages.lay_out_rows(folder, exports)
+    except Exception:
+        row_pages.note_failure(exports)
+        raise
 
 
 @blueprint.task(name="carry_out_withdrawals", pass_context=True, retry=outlasting())

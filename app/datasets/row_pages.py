@@ -26,6 +26,7 @@ CHUNK = 20
 """Rows of a chunk, and of a page."""
 BLOCK = 64 * 1024
 FOLDER = "rows"
+FAILURE = ".rows.failed"
 
 
 class RowsOf(StrEnum):
@@ -103,6 +104,22 @@ def lay_out_rows(snapshot: Path, exports: Path) -> None:
 def is_laid_out(exports: Path) -> bool:
     """Whether pages can be read."""
     return (exports / FOLDER).is_dir()
+
+
+def note_failure(exports: Path) -> None:
+    """Remember that the rows could not be laid out, until that is asked again."""
+    exports.mkdir(parents=True, exist_ok=True)
+    (exports / FAILURE).touch()
+
+
+def forget_failure(exports: Path) -> None:
+    """Let it be tried again."""
+    (exports / FAILURE).unlink(missing_ok=True)
+
+
+def has_failed(exports: Path) -> bool:
+    """Whether the rows could not be laid out when that was last tried."""
+    return (exports / FAILURE).exists()
 
 
 def _lay_out(parquet: Path, folder: Path, which: RowsOf) -> None:

@@ -5,17 +5,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import ArrowInvalid
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.accounts.models import Role
 from app.campaigns.models import Access, Campaign
-from app.datasets import row_pages
+from app.datasets import jobs, row_pages
 from app.datasets.looking import exports_folder
 from app.datasets.models import Snapshot
 from app.datasets.row_pages import CHUNK, FILES, RowFilter, RowPage, RowsOf, lay_out_rows, read_page
 from app.settings import Settings
 from tests.conftest import SignedIn
+from tests.datasets.test_jobs import run
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.datasets import demonstrate, house, import_lines, judge_generated, make_snapshot
@@ -123,8 +125,8 @@ def test_the_page_asks_the_worker_once_waits_and_then_shows_the_rows(
     for _ in range(2):
         waiting = browser.get(f"/snapshots/{snapshot.id}/rows/judgments").text
         assert 'hx-trigger="every 1s"' in waiting
-    jobs = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'datasets:lay_out_rows'"
-    assert session.scalar(text(jobs)) == 1
+    asked = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'datasets:lay_out_rows'"
+    assert session.scalar(text(asked)) == 1
     laid_out(settings, snapshot)
     page = browser.get(f"/snapshots/{snapshot.id}/rows/judgments?verdict=tie&page=999").text
     assert "20 rows, page 1 of 1" in page
@@ -133,3 +135,28 @@ def test_the_page_asks_the_worker_once_waits_and_then_shows_the_rows(
     assert "No row is like that." in browser.get(f"/snapshots/{snapshot.id}/rows/judgments?only=rejected").text
     assert browser.get(f"/snapshots/{snapshot.id}/rows/secrets").status_code in {404, 422}
     assert f"/snapshots/{snapshot.id}/rows/judgments" in browser.get(f"/snapshots/{snapshot.id}").text
+
+
+def test_rows_that_cannot_be_laid_out_say_so_and_are_tried_again_on_demand(
+    session: Session,
+    session_factory: Sessions,
+    settings: Settings,
+    signed_in: SignedIn,
+    snapshot: Snapshot,
+) -> None:
+    address = f"/snapshots/{snapshot.id}/rows/judgments"
+    assert snapshot.path is not None
+    judgments = Path(snapshot.path) / FILES[RowsOf.JUDGMENTS]
+    whole = judgments.read_bytes()
+    judgments.write_bytes(b"no Parquet")
+    browser = signed_in(make_user(session, Role.ADMIN))
+    browser.get(address)
+    with pytest.raises(ArrowInvalid):
+        run(jobs.lay_out_rows, session_factory, settings, snapshot_id=snapshot.id)
+    poll = browser.get(address, headers={"HX-Request": "true"}).text
+    assert "could not be laid out" in poll
+    assert "every 1s" not in poll
+    judgments.write_bytes(whole)
+    assert "every 1s" in browser.get(address).text
+    run(jobs.lay_out_rows, session_factory, settings, snapshot_id=snapshot.id)
+    assert "page 1 of" in browser.get(address, headers={"HX-Request": "true"}).text

@@ -10,7 +10,7 @@ from app.database import DbSession
 from app.datasets.access import ReadableSnapshot
 from app.datasets.looking import exports_folder, snapshot_folder
 from app.datasets.models import Snapshot
-from app.datasets.row_pages import RowFilter, RowPage, RowsOf, is_laid_out, read_page
+from app.datasets.row_pages import RowFilter, RowPage, RowsOf, forget_failure, has_failed, is_laid_out, read_page
 from app.datasets.service.snapshots import request_rows
 from app.datasets.views.snapshots import TheSettings, why_no_files
 from app.errors import NotFound
@@ -32,18 +32,30 @@ def rows(
     verdict: str = "",
     only: str = "",
 ) -> Response:
-    """One page of the rows of one file; until they are laid out, the page waits for the worker."""
+    """One page of the rows of one file; until they are laid out, the page waits for the worker.
+
+    Where that failed, loading the page anew tries again.
+    """
     if snapshot_folder(snapshot) is None:
         raise NotFound(why_no_files(snapshot))
     exports = exports_folder(settings, snapshot.id)
     wanted = RowFilter(split=split, verdict=verdict, only=only)
     found: RowPage | None = None
+    failed = is_htmx(request) and has_failed(exports)
     if is_laid_out(exports):
         found = read_page(exports, file, wanted=wanted, page=page)
-    else:
+    elif not failed:
+        forget_failure(exports)
         request_rows(session, snapshot=snapshot)
     context: dict[str, Any] = {
-        **{"snapshot": snapshot, "file": file, "files": list(RowsOf), "wanted": wanted, "found": found},
+        **{
+            "snapshot": snapshot,
+            "file": file,
+            "files": list(RowsOf),
+            "wanted": wanted,
+            "found": found,
+            "failed": failed,
+        },
         "links": _links(request, snapshot, file, wanted, found),
     }
     return render(request, "datasets/_row_page.html" if is_htmx(request) else "datasets/rows.html", **context)
