@@ -92,8 +92,8 @@ def measured(server: str, size: int) -> list[tuple[str, float]]:
         judges = annotators_of(session, reader, campaign_ids=[campaign.id])
         for name, given in SEARCHES.items():
             typed = {key: value for key, value in given.items() if key not in {"before", "annotator"}}
-            annotator_id = judges[given["annotator"]][0] if "annotator" in given else None
-            which = ComparisonFilter(FilterForm.model_validate(typed), [campaign.id], annotator_id)
+            annotator = judges[given["annotator"]][0] if "annotator" in given else None
+            which = ComparisonFilter(FilterForm.model_validate(typed), [campaign.id], annotator)
             before = int(size * given["before"]) if "before" in given else None
 
             def page(which: ComparisonFilter = which, before: int | None = before) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts.access import CurrentPerson
 from app.clock import Now
 from app.comparisons.access import ManagedJudgment, ReadableComparison
-from app.comparisons.filters import OUTCOME_LABELS, ComparisonFilter, Counting, FilterForm, Side, in_address
+from app.comparisons.filters import OUTCOME_LABELS, Annotator, ComparisonFilter, Counting, FilterForm, Side, in_address
 from app.comparisons.models import Judgment
 from app.comparisons.service.finding import FoundPage, find_page
 from app.comparisons.service.inspecting import inspect
@@ -48,7 +48,7 @@ class Search:
 
     form: Submission[FilterForm]
     which: ComparisonFilter | None
-    annotators: list[tuple[int, Who]]
+    annotators: list[tuple[Annotator, Who]]
 
     @property
     def address(self) -> str:
@@ -70,7 +70,7 @@ def read_search(session: Session, reader: Reader, given: Mapping[str, str]) -> S
     value = form.value
     if value is None:
         return Search(form, None, annotators)
-    by_pseudonym = {who.pseudonym: user_id for user_id, who in annotators}
+    by_pseudonym = {who.pseudonym: annotator for annotator, who in annotators}
     if value.annotator and value.annotator not in by_pseudonym:
         form = form.refused(annotator=_("Nobody here goes by this name. Choose one of the list."))
         return Search(form, None, annotators)

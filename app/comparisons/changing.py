@@ -16,7 +16,7 @@ from app.clock import Now
 from app.comparisons.browsing import Search, TheReader, read_search
 from app.comparisons.filters import FilterForm
 from app.comparisons.models import BulkChange, BulkVerb
-from app.comparisons.service.bulk import COUNTED_TO, DONE_AT_ONCE, Aim, count_targets, request_change
+from app.comparisons.service.bulk import COUNTED_TO, DONE_AT_ONCE, Aim, annotator_kept, count_targets, request_change
 from app.comparisons.service.naming import Reader
 from app.comparisons.service.rejecting import Grounds
 from app.database import DbSession
@@ -152,7 +152,7 @@ def change_many(
         details = given.details()
     except Invalid as refusal:
         return _confirmation(request, session, campaign, reader, given, wrong=refusal.message, status=refusal.status)
-    details["annotator_id"] = aim.which.annotator_id
+    details.update(annotator_kept(aim.which))
     change = request_change(session, aim=aim, details=details, key=given.key, by_id=person.id, now=now)
     path = request.app.url_path_for("comparisons:changed", campaign_id=campaign.id, change_id=change.id)
     return RedirectResponse(path, status_code=303)

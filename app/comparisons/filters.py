@@ -86,13 +86,22 @@ class FilterForm(BaseModel):
 
 
 @dataclass(frozen=True)
+class Annotator:
+    """Somebody who judged: a user of this installation, or a name in an import."""
+
+    user_id: int | None = None
+    import_id: int | None = None
+    external: str | None = None
+
+
+@dataclass(frozen=True)
 class ComparisonFilter:
-    """What is looked for. `annotator_id` stands for the pseudonym; -1 for one that nobody here has."""
+    """What is looked for. `annotator` stands for the pseudonym of the form."""
 
     form: FilterForm
     campaign_ids: list[int]
     """Where it is looked for: campaigns whose data the person may see."""
-    annotator_id: int | None = None
+    annotator: Annotator | None = None
 
     @property
     def since(self) -> datetime | None:
@@ -110,7 +119,7 @@ class ComparisonFilter:
         """Whether it says something of single judgments, so that a comparison is found by one that is like that."""
         form = self.form
         of_skips = form.outcome is Outcome.SKIPPED
-        about_person_or_time = self.annotator_id is not None or form.since is not None or form.until is not None
+        about_person_or_time = self.annotator is not None or form.since is not None or form.until is not None
         return bool(
             form.outcome in OF_ONE_JUDGMENT
             or form.flag

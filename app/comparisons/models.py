@@ -163,6 +163,9 @@ class Judgment(Base):
         CheckConstraint("confidence BETWEEN 1 AND 5", name="confidence_in_range"),
         Index(None, "comparison_id"),
         Index("ix_judgments_history", "annotator_id", "judged_at"),
+        Index(
+            "ix_judgments_external", "import_id", "external_annotator", postgresql_where=text("import_id IS NOT NULL")
+        ),
         Index("ix_judgments_surplus", "comparison_id", postgresql_where=text("surplus")),
         Index(
             "ix_judgments_rationale",

@@ -1,8 +1,10 @@
 """Looking comparisons up: who sees what, what each filter finds, paging, and changes of many."""
 
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.accounts.models import Role, User
 from app.audit import AuditEntry
 from app.campaigns.models import Access, Campaign
-from app.comparisons.filters import ComparisonFilter, FilterForm
+from app.comparisons.filters import Annotator, ComparisonFilter, FilterForm
 from app.comparisons.models import BulkChange, BulkState, Comparison, Judgment
 from app.comparisons.service import bulk, finding
 from app.comparisons.service.finding import find_page
@@ -25,6 +27,7 @@ from tests.conftest import NOW, SignedIn, StoppedClock
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.comparisons import make_comparison
+from tests.factories.datasets import house, import_lines
 from tests.factories.deployments import make_line
 from tests.factories.desks import Desk, make_desk
 from tests.factories.generation import make_prompt
@@ -83,7 +86,8 @@ def world(session: Session) -> World:
 def found(session: Session, world: World, **typed: Any) -> list[str]:
     """Names of what a filter finds in the campaign."""
     annotator_id = typed.pop("annotator_id", None)
-    which = ComparisonFilter(FilterForm.model_validate(typed), [world.campaign.id], annotator_id)
+    annotator = Annotator(annotator_id) if annotator_id is not None else None
+    which = ComparisonFilter(FilterForm.model_validate(typed), [world.campaign.id], annotator)
     names = {item.id: name for name, item in world.items.items()}
     return sorted(names[each] for each in find_page(session, which).ids)
 
@@ -395,3 +399,31 @@ def test_a_large_change_is_the_workers_and_goes_on_where_it_was_broken_off(
     session.expire_all()
     assert (halfway.state, halfway.done, halfway.passed_over) == (BulkState.DONE, 4, 0)
     assert session.scalar(text("SELECT count(*) FROM rejections")) == 4
+
+
+def test_whom_an_import_names_can_be_looked_for(
+    session: Session,
+    session_factory: sessionmaker[Session],
+    signed_in: SignedIn,
+    settings: Settings,
+    world: World,
+    tmp_path: Path,
+) -> None:
+    lines = [
+        house("Is salt salty?", judgments=[{"annotator": "Zoë", "ranking": "1>2"}]),
+        house("Is ice cold?", judgments=[{"annotator": "Yan", "ranking": "1>2"}]),
+    ]
+    import_lines(session_factory, world.campaign, lines, tmp_path)
+    imported = session.scalars(select(Judgment).where(Judgment.external_annotator == "Zoë")).one()
+    assert imported.import_id is not None
+    pseudonym = Pseudonyms(settings.required_secret()).of_external(imported.import_id, "Zoë")
+    for person, label in ((world.manager, "Zoë"), (world.researcher, pseudonym)):
+        page = signed_in(person).get("/comparisons", params={"annotator": pseudonym}).text
+        assert re.search(rf'<option value="{pseudonym}" selected>{label}</option>', page)
+        assert "Is salt salty?" in page
+        assert "Is ice cold?" not in page
+        assert "How is black tea made?" not in page
+    change(signed_in(world.manager), world, verb="reject", annotator=pseudonym, reason="Not ours.")
+    done = session.scalars(select(BulkChange)).one()
+    assert (done.done, done.found) == (1, 1)
+    assert bulk.which_of(done).annotator == Annotator(import_id=imported.import_id, external="Zoë")

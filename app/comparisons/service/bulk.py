@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.audit import record_deed
 from app.campaigns.models import Campaign
 from app.clock import Clock
-from app.comparisons.filters import ComparisonFilter, FilterForm, in_address
+from app.comparisons.filters import Annotator, ComparisonFilter, FilterForm, in_address
 from app.comparisons.models import BulkChange, BulkState, BulkVerb
 from app.comparisons.service.finding import find_page, look_up_by_index
 from app.comparisons.service.matching import conditions, of_judgment, parameters
@@ -124,10 +124,22 @@ def fail_change(session: Session, *, change_id: int, reason: str, now: datetime)
 
 
 def which_of(change: BulkChange) -> ComparisonFilter:
-    """The filter of a change as it was confirmed. Its annotator is kept by id among the details."""
-    return ComparisonFilter(
-        FilterForm.model_validate(change.filter), [change.campaign_id], change.details.get("annotator_id")
-    )
+    """The filter of a change as it was confirmed. Its annotator is kept among the details."""
+    user_id, external = change.details.get("annotator_id"), change.details.get("external")
+    annotator = None
+    if external is not None:
+        annotator = Annotator(import_id=external[0], external=external[1])
+    elif user_id is not None:
+        annotator = Annotator(user_id)
+    return ComparisonFilter(FilterForm.model_validate(change.filter), [change.campaign_id], annotator)
+
+
+def annotator_kept(which: ComparisonFilter) -> dict[str, Any]:
+    """The annotator of a filter as a change's details keep it, for `which_of`."""
+    if which.annotator is None or which.annotator.user_id is not None:
+        return {"annotator_id": which.annotator.user_id if which.annotator else None}
+    # A worker that is not upgraded yet knows of no names in imports, and finds nobody by this id.
+    return {"annotator_id": -1, "external": [which.annotator.import_id, which.annotator.external]}
 
 
 def _next(session: Session, change: BulkChange, *, before: int, size: int) -> tuple[list[int], int | None]:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.comparisons.filters import ComparisonFilter, Counting, Outcome
-from app.comparisons.service.matching import QUERY, RATIONALE_WORDS, conditions, parameters
+from app.comparisons.service.matching import QUERY, RATIONALE_WORDS, conditions, judged_by, parameters
 from app.generation.models import COMPLETION_WORDS, PROMPT_WORDS
 
 PAGE_SIZE = 25
@@ -122,9 +122,10 @@ def _probes(which: ComparisonFilter, given: dict[str, Any]) -> list[str]:
         probes.append("SELECT j.comparison_id FROM rejections JOIN judgments AS j ON j.id = judgment_id LIMIT :most")
     if form.counting is Counting.SURPLUS:
         probes.append("SELECT comparison_id FROM judgments WHERE surplus LIMIT :most")
-    if which.annotator_id is not None:
-        table = "assignments" if form.outcome is Outcome.SKIPPED else "judgments"
-        probes.append(f"SELECT comparison_id FROM {table} WHERE annotator_id = :annotator_id LIMIT :most")  # noqa: S608
+    if which.annotator is not None and form.outcome is Outcome.SKIPPED:
+        probes.append("SELECT comparison_id FROM assignments WHERE annotator_id = :user_id LIMIT :most")
+    elif which.annotator is not None:
+        probes.append(f"SELECT comparison_id FROM judgments WHERE {judged_by(which.annotator)} LIMIT :most")  # noqa: S608
     if form.outcome is Outcome.SKIPPED:
         probes.append("SELECT comparison_id FROM assignments WHERE state = 'skipped' LIMIT :most")
     if form.tag:

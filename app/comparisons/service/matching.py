@@ -5,12 +5,13 @@ whole tables. Only names of ours are put into the text; what people typed goes i
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.comparisons.filters import ComparisonFilter, Counting, Outcome, Side, needs_substrings, terms
+from app.comparisons.filters import Annotator, ComparisonFilter, Counting, Outcome, Side, needs_substrings, terms
 from app.generation.models import COMPLETION_WORDS, PROMPT_WORDS
 
 REJECTED = """coalesce((SELECT rejections.state = 'rejected' FROM rejections WHERE rejections.judgment_id = j.id
@@ -31,7 +32,8 @@ def parameters(session: Session, which: ComparisonFilter) -> dict[str, Any]:
     patterns = {f"term{place}": f"%{_escaped(term)}%" for place, term in enumerate(terms(form.q))}
     return {
         **{"search": search, "q": form.q, "tag": form.tag, "version": form.version, "flag": form.flag},
-        **{"annotator_id": which.annotator_id, "since": which.since, "until": which.until},
+        **(asdict(which.annotator) if which.annotator is not None else {}),
+        **{"since": which.since, "until": which.until},
         **{"campaigns": which.campaign_ids, "campaign": which.campaign_ids[0] if which.campaign_ids else 0},
         **{"split": form.split.value if form.split else None, **patterns},
     }
@@ -89,8 +91,8 @@ def of_judgment(which: ComparisonFilter) -> str:
     parts = [IN_FORCE, REJECTED if form.counting is Counting.REJECTED else f"NOT {REJECTED}"]
     if form.counting in {Counting.COUNTED, Counting.SURPLUS}:
         parts.append("j.surplus" if form.counting is Counting.SURPLUS else "NOT j.surplus")
-    if which.annotator_id is not None:
-        parts.append("j.annotator_id = :annotator_id")
+    if which.annotator is not None:
+        parts.append(f"j.{judged_by(which.annotator)}")
     if which.since is not None:
         parts.append("j.judged_at >= :since")
     if which.until is not None:
@@ -102,6 +104,13 @@ def of_judgment(which: ComparisonFilter) -> str:
     if form.outcome in _VERDICTS:
         parts.append(_VERDICTS[form.outcome])
     return " AND ".join(parts)
+
+
+def judged_by(annotator: Annotator) -> str:
+    """SQL for whether a row of judgments is by somebody, to be put after the table's name and a dot."""
+    if annotator.user_id is not None:
+        return "annotator_id = :user_id"
+    return "import_id = :import_id AND external_annotator = :external"
 
 
 _BEST_IS = """jsonb_array_length(j.ranking) > 1 AND j.ranking->0 = jsonb_build_array((
@@ -117,8 +126,8 @@ _VERDICTS = {
 
 def _skip(which: ComparisonFilter) -> str:
     parts = ["a.state = 'skipped'"]
-    if which.annotator_id is not None:
-        parts.append("a.annotator_id = :annotator_id")
+    if which.annotator is not None:
+        parts.append("a.annotator_id = :user_id")  # whoever an import names was given nothing here
     if which.since is not None:
         parts.append("a.closed_at >= :since")
     if which.until is not None:

@@ -11,6 +11,7 @@ from app.accounts.models import User
 from app.accounts.service.sign_ins import Person
 from app.campaigns.access import campaigns_with_access
 from app.campaigns.models import Access, Campaign
+from app.comparisons.filters import Annotator
 from app.pseudonyms import Pseudonyms
 
 
@@ -56,9 +57,13 @@ class Reader:
         """Whoever made a judgment: `annotator_id`, or `import_id` and `external_annotator` of an import."""
         if row.annotator_id is not None:
             return self.call(row.annotator_id, campaign_id=campaign_id)
-        pseudonym = self.pseudonyms.of_external(row.import_id, row.external_annotator)
+        return self.call_external(row.import_id, row.external_annotator, campaign_id=campaign_id)
+
+    def call_external(self, import_id: int, name: str, *, campaign_id: int) -> Who:
+        """Somebody whom an import names."""
+        pseudonym = self.pseudonyms.of_external(import_id, name)
         manages = self.may_manage(campaign_id)
-        return Who(row.external_annotator if manages else pseudonym, pseudonym, by_name=manages)
+        return Who(name if manages else pseudonym, pseudonym, by_name=manages)
 
 
 def reader_of(session: Session, *, person: Person, pseudonyms: Pseudonyms) -> Reader:
@@ -84,10 +89,39 @@ _JUDGES = text(
 )
 
 
-def annotators_of(session: Session, reader: Reader, *, campaign_ids: list[int]) -> list[tuple[int, Who]]:
-    """Everybody who was ever given a comparison of these campaigns, by the name that the reader may know."""
+# The same over the names in imports.
+_EXTERNAL = text(
+    """
+    WITH RECURSIVE names AS (
+      (SELECT import_id, external_annotator AS name FROM judgments WHERE import_id = ANY(:imports)
+       ORDER BY import_id, external_annotator LIMIT 1)
+      UNION ALL
+      SELECT later.import_id, later.name FROM names CROSS JOIN LATERAL (
+        SELECT import_id, external_annotator AS name FROM judgments
+        WHERE (import_id, external_annotator) > (names.import_id, names.name) AND import_id = ANY(:imports)
+        ORDER BY import_id, external_annotator LIMIT 1
+      ) AS later
+    )
+    SELECT names.import_id, names.name, imports.campaign_id
+    FROM (SELECT * FROM names LIMIT :most) AS names JOIN imports ON imports.id = names.import_id
+    """
+)
+_IMPORTS = text("SELECT id FROM imports WHERE campaign_id = ANY(:campaigns) AND kind = 'comparisons' ORDER BY id")
+MOST_EXTERNAL = 500
+"""Names out of imports that a list offers; who looks for one among more narrows to their campaign first."""
+
+
+def annotators_of(session: Session, reader: Reader, *, campaign_ids: list[int]) -> list[tuple[Annotator, Who]]:
+    """Everybody who was ever given a comparison of these campaigns or judged in their imports.
+
+    They go by the name that the reader may know.
+    """
+    managed = all(reader.may_manage(each) for each in campaign_ids)
     rows = session.execute(_JUDGES, {"campaigns": campaign_ids}).all()
     reader.learn(session, [row.id for row in rows])
-    managed = all(reader.may_manage(each) for each in campaign_ids)
-    named = [(row.id, reader.call(row.id, campaign_id=row.campaign_id if managed else 0)) for row in rows]
+    named = [(Annotator(row.id), reader.call(row.id, campaign_id=row.campaign_id if managed else 0)) for row in rows]
+    imports = list(session.scalars(_IMPORTS, {"campaigns": campaign_ids}))
+    for row in session.execute(_EXTERNAL, {"imports": imports, "most": MOST_EXTERNAL}) if imports else ():
+        who = reader.call_external(row.import_id, row.name, campaign_id=row.campaign_id if managed else 0)
+        named.append((Annotator(import_id=row.import_id, external=row.name), who))
     return sorted(named, key=lambda each: each[1].label.lower())
