@@ -44,6 +44,7 @@ $(VENDOR): package-lock.json | .venv/installed
 	@cp node_modules/uplot/dist/uPlot.iife.min.js static/vendor/uplot.min.js
 	@cp node_modules/uplot/dist/uPlot.min.css static/vendor/uplot.min.css
 	@cp node_modules/htmx.org/dist/ext/hx-sse.min.js node_modules/htmx.org/dist/htmx.min.js static/vendor/
+	@cp node_modules/sortablejs/Sortable.min.js static/vendor/sortable.min.js
 	@touch $(VENDOR)
 
 chromium: ## Install the browser that the journeys drive (Debian, Ubuntu)

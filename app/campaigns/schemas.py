@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
 
 from app.accounts.credentials import email_problem
 from app.campaigns.models import Access, Campaign, CampaignRevision
@@ -33,6 +33,7 @@ class CampaignForm(BaseModel):
     source: str
     comparisons_per_prompt: Annotated[int, Field(ge=1, le=100)]
     redundancy: Annotated[int, Field(ge=1, le=25)]
+    completions_per_comparison: Annotated[int, Field(ge=2, le=9)] = 2
     samples_drawn: Annotated[int, Field(ge=2, le=MOST_SAMPLES)]
     temperature: Annotated[float, Field(ge=0, le=2)]
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -54,6 +55,14 @@ class CampaignForm(BaseModel):
     def _makes_samples_differ(cls, value: float) -> float:
         if value == 0:
             raise ValueError(_("At 0 all samples are the same, and there is nothing to compare. Try 0.7 to 1."))
+        return value
+
+    @field_validator("samples_drawn")
+    @classmethod
+    def _are_enough(cls, value: int, info: ValidationInfo) -> int:
+        shown = info.data.get("completions_per_comparison", 2)
+        if value < shown:
+            raise ValueError(_("Draw at least %(n)s: so many are shown side by side.", n=shown))
         return value
 
     def plan(self) -> CampaignPlan:

@@ -33,6 +33,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
   const key = event.key.toLowerCase();
+  if (key === "enter" && event.target.closest("button, a, summary")) return; // what has the focus is pressed
   const button = [...(panel()?.querySelectorAll("[data-key]") ?? [])].find((each) => each.dataset.key.split(" ").includes(key));
   if (!button) return;
   event.preventDefault();
@@ -135,6 +136,13 @@ if (sessionStorage.getItem(REFUSED_HERE)) {
 addEventListener("online", () => { if (isHeld) sendWaiting(); });
 sendWaiting();
 
+// More than two are ranked by a module of their own, which pairs never load.
+async function rank() {
+  if (panel()?.querySelector("[data-strip]")) (await import("./ranking.js")).wake(panel());
+}
+
+rank();
+
 document.addEventListener("htmx:after:swap", () => {
   const current = panel();
   if (!current || identity(current) === shown) { // only a notice was shown, or there is still nothing
@@ -143,6 +151,7 @@ document.addEventListener("htmx:after:swap", () => {
   }
   shown = identity(current);
   answered();
+  rank();
   unsent.hidden = true;
   const notice = document.getElementById("notice");
   notice.replaceChildren();

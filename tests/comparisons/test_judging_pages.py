@@ -379,15 +379,18 @@ def test_a_campaign_that_is_not_open_says_so_and_still_takes_what_was_on_the_scr
     assert len(session.scalars(select(Judgment)).all()) == 1
 
 
-def test_of_more_than_two_the_best_one_is_chosen(session: Session, campaign: Campaign, browser: TestClient) -> None:
+def test_more_than_two_are_ranked(session: Session, campaign: Campaign, browser: TestClient) -> None:
     comparison = make_comparison(session, campaign, texts=("a", "b", "c"))
     session.commit()
     page = opened(browser, campaign)
-    assert page.heading == "Which is the best?"
-    assert 'value="2>1=3"' in page.html
-    best = {each.completion.text: each.completion_id for each in comparison.members}[page.texts[1]]
+    assert page.heading == "Rank them, best first"
+    assert 'value="1=2=3"' in page.html
+    ids = {each.completion.text: each.completion_id for each in comparison.members}
+    first, second, third = (ids[text] for text in page.texts)
     judged(browser, page, ranking="2>1=3")
-    assert (session.scalars(select(Judgment.ranking)).one() or [])[0] == [best]
+    assert session.scalars(select(Judgment.ranking)).one() == [[second], sorted([first, third])]
+    history = browser.get(f"/campaigns/{campaign.id}/judgments").text
+    assert re.findall(r"rank (\d)", history) == ["2", "1", "2"]
 
 
 def test_the_history_shows_ones_own_verdicts_as_they_were_shown(

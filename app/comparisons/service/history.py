@@ -15,7 +15,10 @@ PER_PAGE = 20
 
 @dataclass(frozen=True)
 class PastVerdict:
-    """One comparison of a person's history. `best` holds the shown positions preferred to the others, if any are."""
+    """One comparison of a person's history.
+
+    `ranks` holds the rank of each shown position, 1 is best and ties share one; empty where none was preferred.
+    """
 
     assignment_id: uuid.UUID
     messages: list[ShownMessage]
@@ -23,7 +26,7 @@ class PastVerdict:
     skipped: bool
     skip_reason: str
     all_bad: bool
-    best: list[int]
+    ranks: list[int]
     decided_at: datetime
     set_aside: bool = False
     """Whether a manager rejected it."""
@@ -35,7 +38,7 @@ class PastVerdict:
     @property
     def is_tie(self) -> bool:
         """Whether none was preferred, for all are equally good."""
-        return not (self.skipped or self.all_bad or self.best)
+        return not (self.skipped or self.all_bad or self.ranks)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page
             skipped=row.state == "skipped",
             skip_reason=row.skip_reason,
             all_bad=row.all_bad,
-            best=_preferred(row.ranking, row.shown_order),
+            ranks=_ranks(row.ranking, row.shown_order),
             decided_at=row.closed_at,
             set_aside=row.set_aside,
             rejection_reason=(row.reason or "") if row.set_aside else "",
@@ -96,6 +99,12 @@ def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page
     return HistoryPage(number, verdicts, has_more=len(rows) > PER_PAGE)
 
 
-def _preferred(ranking: Groups | None, shown_order: list[int]) -> list[int]:
-    """Shown positions of the best group, where there is a worse one."""
-    return to_positions(ranking, shown_order)[0] if ranking is not None and len(ranking) > 1 else []
+def _ranks(ranking: Groups | None, shown_order: list[int]) -> list[int]:
+    """Per shown position, where there is a better and a worse one."""
+    if ranking is None or len(ranking) < 2:
+        return []
+    groups = to_positions(ranking, shown_order)
+    ranks = {
+        place: 1 + sum(len(better) for better in groups[:at]) for at, group in enumerate(groups) for place in group
+    }
+    return [ranks[place] for place in range(1, len(shown_order) + 1)]
