@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
 
 from app.accounts.credentials import email_problem
+from app.campaigns.asking import Asked, Criterion, Rationale, Strength, asked_by
 from app.campaigns.models import Access, Campaign, CampaignRevision
 from app.campaigns.service.editing import LONGEST_NAME, LONGEST_TEXT, CampaignPlan, Question
 from app.campaigns.service.sources import read_source_key, source_key
@@ -23,7 +24,64 @@ def _is_on(value: Any) -> bool:
 Checkbox = Annotated[bool, BeforeValidator(_is_on)]
 
 
-class CampaignForm(BaseModel):
+MOST_CRITERIA, MOST_FLAGS, LONGEST_LABEL = 8, 20, 60
+
+
+class AskedForm(BaseModel):
+    """What is asked beside the verdict, as a manager writes it: lists are lines."""
+
+    strength: Strength = Strength.NONE
+    criteria: Text = ""
+    confidence: Checkbox = False
+    rating: Annotated[int, Field(ge=0, le=10)] = 0
+    flags: Text = ""
+    rationale: Rationale = Rationale.NONE
+
+    @field_validator("criteria", "flags")
+    @classmethod
+    def _lines(cls, value: str, info: ValidationInfo) -> str:
+        lines = [" ".join(line.split()) for line in value.splitlines() if line.strip()]
+        most = MOST_CRITERIA if info.field_name == "criteria" else MOST_FLAGS
+        names = [line.partition(":")[0].strip() if info.field_name == "criteria" else line for line in lines]
+        if len(lines) > most:
+            raise ValueError(_("At most %(most)s lines: more is not judged with care.", most=most))
+        for number, name in enumerate(names, start=1):
+            if not name or len(name) > LONGEST_LABEL:
+                raise ValueError(
+                    _("Line %(number)s needs a name of at most %(most)s characters.", number=number, most=LONGEST_LABEL)
+                )
+            if name in names[: number - 1]:
+                raise ValueError(_("Line %(number)s: “%(name)s” is there twice.", number=number, name=name))
+        return "\n".join(lines)
+
+    @field_validator("rating")
+    @classmethod
+    def _is_a_scale(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError(_("A scale needs at least 2 steps; 0 asks for no rating."))
+        return value
+
+    def asked(self) -> Asked:
+        """As a revision stores it."""
+        parts = [line.partition(":") for line in self.criteria.splitlines()]
+        return Asked(
+            criteria=tuple(Criterion(name=part[0].strip(), help=part[2].strip()) for part in parts),
+            strength=self.strength,
+            confidence=self.confidence,
+            rating=self.rating,
+            flags=tuple(self.flags.splitlines()),
+            rationale=self.rationale,
+        )
+
+
+def typed_for_asked(asked: Asked) -> dict[str, Any]:
+    """The part of the form that asks beside the verdict, filled in."""
+    lines = [f"{each.name}: {each.help}" if each.help else each.name for each in asked.criteria]
+    typed = asked.model_dump(mode="json", exclude={"criteria", "flags"})
+    return {**typed, "criteria": "\n".join(lines), "flags": "\n".join(asked.flags)}
+
+
+class CampaignForm(AskedForm):
     """Everything that is set about a campaign, in one form. Switches that are off are absent."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
@@ -68,18 +126,19 @@ class CampaignForm(BaseModel):
     def plan(self) -> CampaignPlan:
         """The part that may change in place."""
         line_id, alias, pinned_version_id = read_source_key(self.source)
-        not_of_the_plan = {"guidelines", "ties_allowed", "all_bad_allowed", "source"}
+        not_of_the_plan = {"guidelines", "ties_allowed", "all_bad_allowed", "source", *AskedForm.model_fields}
         given = self.model_dump(exclude=not_of_the_plan)
         return CampaignPlan(line_id=line_id, alias=alias, pinned_version_id=pinned_version_id, **given)
 
-    def question(self, *, before: CampaignRevision | None = None) -> Question:
-        """The part that makes a new revision; what the form does not ask stays as it was `before`."""
+    def question(self) -> Question:
+        """The part that makes a new revision."""
+        asked = self.asked()
         return Question(
             guidelines=self.guidelines,
             ties_allowed=self.ties_allowed,
             all_bad_allowed=self.all_bad_allowed,
-            criteria=before.criteria if before is not None else [],
-            scales=before.scales if before is not None else {},
+            criteria=[criterion.model_dump() for criterion in asked.criteria],
+            scales=asked.scales(),
         )
 
 
@@ -89,6 +148,7 @@ def typed_for(campaign: Campaign, revision: CampaignRevision) -> dict[str, Any]:
     key = source_key(line_id=campaign.line_id, alias=campaign.alias, version_id=campaign.pinned_version_id)
     return {
         **typed,
+        **typed_for_asked(asked_by(revision.criteria, revision.scales)),
         "source": key,
         "guidelines": revision.guidelines,
         "ties_allowed": revision.ties_allowed,

@@ -3,8 +3,9 @@
 import uuid
 from datetime import date, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
+from app.comparisons.service.answers import Given
 from app.comparisons.service.judging import Verdict
 from app.comparisons.service.presenting import MOST_LEFT
 
@@ -30,10 +31,17 @@ class DeskForm(BaseModel):
 
 
 class JudgmentForm(DeskForm):
-    """A verdict: a ranking of shown positions (`2>1`, `1=2`), or that all are bad, with the shown comparison's key."""
+    """A verdict: a ranking of shown positions (`2>1`, `1=2`), or that all are bad, with the shown comparison's key.
+
+    `graded` is a ranking with its strength in one value, as a button sends it: `2>1:3`. What the campaign asks beside
+    it comes in fields of their own, for `app/comparisons/service/answers.py`.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     key: uuid.UUID
     ranking: str | None = None
+    graded: str | None = None
     all_bad: bool = False
     active_ms: int | None = None
     revision: int | None = None
@@ -41,8 +49,13 @@ class JudgmentForm(DeskForm):
 
     def verdict(self) -> Verdict:
         """The verdict in the terms of the service."""
+        ranking, strength = self.ranking, None
+        if self.graded is not None:
+            ranking, _, level = self.graded.partition(":")
+            strength = int(level) if level in {"1", "2", "3", "4"} else None
         return Verdict(
-            ranking=self.ranking,
+            ranking=ranking,
+            beside=Given(self.model_extra or {}, strength),
             all_bad=self.all_bad,
             active_ms=self.active_ms,
             ui_version=self.ui_version,

@@ -31,6 +31,7 @@ let lastPress = { key: "", at: -Infinity };
 // Keys press the button that shows them (some have two), so whatever a key can do a click can do as well.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+  if (answers(event)) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
   const key = event.key.toLowerCase();
   if (key === "enter" && event.target.closest("button, a, summary")) return; // what has the focus is pressed
@@ -44,6 +45,31 @@ document.addEventListener("keydown", (event) => {
   if (!opensSheet && panel().querySelector("[popover]:popover-open")) return; // reading, not judging
   button.click();
 });
+
+// What is asked beside the verdict: within a scale its digits answer it and lead on to the next; Escape leads back.
+function answers(event) {
+  const within = event.target.closest(".beside");
+  if (!within) return false;
+  if (event.key === "Escape" || (event.key === "Enter" && event.target.matches("input"))) {
+    event.preventDefault();
+    document.getElementById("judging-heading").focus({ preventScroll: true });
+    return true;
+  }
+  const group = event.target.matches("input[type=radio]") && event.target.closest(".marks");
+  const answer = group && [...group.querySelectorAll("[data-answer]")].find((each) => each.dataset.answer === event.key);
+  if (!answer) return event.target.matches("textarea");
+  event.preventDefault();
+  answer.checked = true;
+  answer.dispatchEvent(new Event("change", { bubbles: true }));
+  const groups = [...within.querySelectorAll(".marks:has([data-answer]), textarea")];
+  const next = groups[groups.findIndex((each) => each === group) + 1];
+  (next?.matches("textarea") ? next : next?.querySelector("input:checked, input") ?? document.getElementById("judging-heading")).focus();
+  return true;
+}
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
+}, true);
 
 document.addEventListener("click", (event) => {
   if (event.detail > 1 && isOurs(event.target.closest("button")?.form)) event.preventDefault();

@@ -10,6 +10,7 @@ from app.accounts.access import CampaignCreator, CurrentPerson
 from app.accounts.models import Role
 from app.accounts.service.sign_ins import Person
 from app.campaigns.access import ManagedCampaign, ReadableCampaign, effective_access
+from app.campaigns.asking import asked_by
 from app.campaigns.models import Access, Campaign
 from app.campaigns.schemas import CampaignForm, typed_for, typed_for_new
 from app.campaigns.service import (
@@ -93,12 +94,14 @@ def show(
     if is_htmx(request):
         return render(request, "campaigns/_progress.html", campaign=campaign, progress=progress)
     may_manage = effective_access(session, campaign_id=campaign.id, person=person) is Access.MANAGE
+    revision = current_revision(session, campaign.id)
     return render(
         request,
         "campaigns/show.html",
         campaign=campaign,
         progress=progress,
-        revision=current_revision(session, campaign.id),
+        revision=revision,
+        asked=asked_by(revision.criteria, revision.scales),
         writer=find_writer(session, campaign),
         obstacles=obstacles_to_opening(session, campaign),
         enrolments=list_enrolments(session, campaign_id=campaign.id),
@@ -170,9 +173,8 @@ def close(request: Request, session: DbSession, person: CurrentPerson, campaign:
 
 
 def _save(session: Session, campaign: Campaign, form: CampaignForm, *, by: Person, now: Now) -> None:
-    before = current_revision(session, campaign.id)
     edit_campaign(session, campaign=campaign, plan=form.plan(), by_id=by.id, now=now)
-    revise_campaign(session, campaign=campaign, question=form.question(before=before), by_id=by.id, now=now)
+    revise_campaign(session, campaign=campaign, question=form.question(), by_id=by.id, now=now)
 
 
 def _form_page(

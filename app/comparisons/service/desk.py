@@ -2,9 +2,11 @@
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.campaigns.asking import NOTHING, Asked, asked_by
 from app.campaigns.models import CampaignState
 from app.comparisons.models import AssignmentState
 from app.database import run_together
@@ -37,6 +39,8 @@ class Question:
     number: int
     ties_allowed: bool
     all_bad_allowed: bool
+    asked: Asked = NOTHING
+    """Beside the verdict."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class HeldAssignment:
 
 QUESTION = """
     SELECT revisions.id AS revision_id, revisions.number, revisions.ties_allowed, revisions.all_bad_allowed,
-           revisions.guidelines
+           revisions.criteria, revisions.scales, revisions.guidelines
     FROM campaign_revisions AS revisions WHERE revisions.campaign_id = campaigns.id
     ORDER BY revisions.number DESC LIMIT 1
 """
@@ -68,7 +72,8 @@ _ASSIGNMENT = f"""
            assignments.state, assignments.shown_order, campaigns.state AS campaign_state,
            coalesce(enrolments.judges, false) AS still_judges,
            (SELECT coalesce(max(revision), 0) FROM judgments WHERE assignment_id = assignments.id) AS last_revision,
-           question.revision_id, question.number, question.ties_allowed, question.all_bad_allowed
+           question.revision_id, question.number, question.ties_allowed, question.all_bad_allowed,
+           question.criteria, question.scales
     FROM assignments
     JOIN campaigns ON campaigns.id = assignments.campaign_id
     LEFT JOIN enrolments ON enrolments.campaign_id = campaigns.id AND enrolments.user_id = assignments.annotator_id
@@ -98,5 +103,11 @@ def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id:
         campaign_state=CampaignState(row.campaign_state),
         still_judges=row.still_judges,
         last_revision=row.last_revision,
-        question=Question(row.revision_id, row.number, row.ties_allowed, row.all_bad_allowed),
+        question=question_of(row),
     )
+
+
+def question_of(row: Any) -> Question:
+    """The question in a row that has the columns of QUESTION."""
+    asked = asked_by(row.criteria, row.scales)
+    return Question(row.revision_id, row.number, row.ties_allowed, row.all_bad_allowed, asked)

@@ -3,11 +3,12 @@
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.comparisons.ranking import Groups, to_positions
+from app.comparisons.ranking import Groups, format_ranking, to_positions
 from app.comparisons.service.presenting import ShownMessage, shown_messages
 
 PER_PAGE = 20
@@ -33,6 +34,14 @@ class PastVerdict:
     rejection_reason: str = ""
     comes_again: bool = False
     """Whether it was set aside to be judged once more."""
+    strength: int | None = None
+    criteria: dict[str, str] = field(default_factory=dict)
+    """Per criterion the ranking of shown positions, as on the wire."""
+    ratings: dict[int, int] = field(default_factory=dict)
+    flags: dict[int, list[str]] = field(default_factory=dict)
+    """Both by shown position."""
+    confidence: int | None = None
+    rationale: str = ""
     undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
 
     @property
@@ -54,7 +63,8 @@ _HISTORY = text(
     """
     SELECT assignments.id, assignments.state, assignments.shown_order, assignments.closed_at, assignments.skip_reason,
            prompts.messages,
-           last.ranking, coalesce(last.all_bad, false) AS all_bad,
+           last.ranking, coalesce(last.all_bad, false) AS all_bad, last.strengths, last.criteria, last.ratings,
+           last.flags, last.confidence, coalesce(last.rationale, '') AS rationale,
            coalesce(rejection.state = 'rejected', false) AS set_aside, rejection.reason, rejection.serves_again,
            (SELECT array_agg(completions.text ORDER BY places.place)
             FROM unnest(assignments.shown_order) WITH ORDINALITY AS places(id, place)
@@ -62,7 +72,8 @@ _HISTORY = text(
     FROM assignments
     JOIN comparisons ON comparisons.id = assignments.comparison_id
     JOIN prompts ON prompts.id = comparisons.prompt_id
-    LEFT JOIN LATERAL (SELECT id, ranking, all_bad FROM judgments WHERE judgments.assignment_id = assignments.id
+    LEFT JOIN LATERAL (SELECT * FROM judgments
+                       WHERE judgments.assignment_id = assignments.id
                        ORDER BY revision DESC LIMIT 1) AS last ON assignments.state IN ('judged', 'expired')
     LEFT JOIN LATERAL (SELECT state, reason, serves_again FROM rejections WHERE judgment_id = last.id
                        ORDER BY number DESC LIMIT 1) AS rejection ON true
@@ -93,10 +104,25 @@ def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page
             set_aside=row.set_aside,
             rejection_reason=(row.reason or "") if row.set_aside else "",
             comes_again=row.set_aside and row.serves_again,
+            **_beside(row),
         )
         for row in rows[:PER_PAGE]
     ]
     return HistoryPage(number, verdicts, has_more=len(rows) > PER_PAGE)
+
+
+def _beside(row: Any) -> dict[str, Any]:
+    """What was answered beside the verdict, by shown position."""
+    places = {str(completion_id): place for place, completion_id in enumerate(row.shown_order, start=1)}
+    criteria = row.criteria or {}
+    return {
+        "strength": row.strengths[0] if row.strengths else None,
+        "criteria": {name: format_ranking(to_positions(each, row.shown_order)) for name, each in criteria.items()},
+        "ratings": {places[each]: value for each, value in (row.ratings or {}).items()},
+        "flags": {places[each]: value for each, value in (row.flags or {}).items()},
+        "confidence": row.confidence,
+        "rationale": row.rationale,
+    }
 
 
 def _ranks(ranking: Groups | None, shown_order: list[int]) -> list[int]:

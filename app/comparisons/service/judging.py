@@ -1,7 +1,7 @@
 """Recording what people decide: verdicts, skips, and second thoughts. Nothing that was meant is refused."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import orjson
@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from app.campaigns.models import CampaignRevision, CampaignState
 from app.comparisons.models import AssignmentState
 from app.comparisons.ranking import Groups, has_ties, parse_ranking, to_completions
-from app.comparisons.service.desk import HeldAssignment, Question
+from app.comparisons.service.answers import Given, read_answers
+from app.comparisons.service.desk import HeldAssignment, Question, question_of
 from app.comparisons.service.leasing import put_back_open, reopen
 from app.comparisons.service.rejecting import is_set_aside
 from app.database import find_row, get_row, run_sql
@@ -31,6 +32,7 @@ class Verdict:
     ui_version: str = ""
     revision: int | None = None
     """Number of the campaign revision that the page showed; None: the one in force."""
+    beside: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,13 @@ _RECORD = """
       LIMIT 1 FOR UPDATE
     ), verdict AS (
       INSERT INTO judgments (comparison_id, assignment_id, revision, annotator_id, campaign_revision_id, ranking,
-                             all_bad, active_ms, key, ui_version, surplus, judged_at)
+                             all_bad, active_ms, key, ui_version, surplus, judged_at, criteria, ratings, flags,
+                             strengths, confidence, rationale)
       SELECT %(comparison_id)s, %(assignment_id)s, %(revision)s, %(annotator_id)s, %(campaign_revision_id)s,
              CAST(%(ranking)s AS jsonb),
-             %(all_bad)s, %(active_ms)s, %(key)s, %(ui_version)s, NOT EXISTS (SELECT FROM place), %(now)s
+             %(all_bad)s, %(active_ms)s, %(key)s, %(ui_version)s, NOT EXISTS (SELECT FROM place), %(now)s,
+             CAST(%(criteria)s AS jsonb), CAST(%(ratings)s AS jsonb), CAST(%(flags)s AS jsonb),
+             CAST(%(strengths)s AS jsonb), CAST(%(confidence)s AS integer), %(rationale)s
       RETURNING id, surplus
     ), filled AS (
       UPDATE slots SET assignment_id = %(assignment_id)s, judgment_id = verdict.id FROM place, verdict
@@ -95,6 +100,13 @@ def record_judgment(
         return Recorded(replayed.id, replayed.surplus, replayed=True)
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
     ranking = checked_ranking(verdict, question=question, shown_order=assignment.shown_order)
+    answers = read_answers(
+        verdict.beside,
+        asked=question.asked,
+        shown_order=assignment.shown_order,
+        ranking=ranking,
+        all_bad=verdict.all_bad,
+    )
     row = get_row(
         session,
         _RECORD,
@@ -103,12 +115,18 @@ def record_judgment(
             "assignment_id": assignment.id,
             "revision": assignment.last_revision + 1,
             "campaign_revision_id": question.revision_id,
-            "ranking": None if ranking is None else orjson.dumps(ranking).decode(),
+            "ranking": _json(ranking),
             "all_bad": verdict.all_bad,
             "active_ms": _plausible(verdict.active_ms),
             "ui_version": verdict.ui_version[:40],
             "set_aside": _was_set_aside(session, assignment),
             "now": now,
+            "criteria": _json(answers.criteria),
+            "ratings": _json(answers.ratings),
+            "flags": _json(answers.flags),
+            "strengths": _json(answers.strengths),
+            "confidence": answers.confidence,
+            "rationale": answers.rationale,
         },
     )
     return Recorded(row.id, row.surplus)
@@ -134,18 +152,24 @@ def _question_shown(session: Session, *, assignment: HeldAssignment, number: int
         return assignment.question
     shown = session.execute(
         select(
-            CampaignRevision.id,
+            CampaignRevision.id.label("revision_id"),
             CampaignRevision.number,
             CampaignRevision.ties_allowed,
             CampaignRevision.all_bad_allowed,
+            CampaignRevision.criteria,
+            CampaignRevision.scales,
         ).where(CampaignRevision.campaign_id == assignment.campaign_id, CampaignRevision.number == number)
     ).one_or_none()
-    return Question(*shown) if shown is not None else assignment.question
+    return question_of(shown) if shown is not None else assignment.question
 
 
 def _was_set_aside(session: Session, assignment: HeldAssignment) -> bool:
     """Whether a manager set aside what was judged already; only asked of a second thought, not of a first verdict."""
     return assignment.state is AssignmentState.JUDGED and is_set_aside(session, assignment_id=assignment.id)
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
 
 
 def _plausible(active_ms: int | None) -> int | None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.campaigns.models import Campaign, CampaignState
 from app.comparisons.models import CampaignQueue, QueueState
-from app.comparisons.service.desk import QUESTION, Question
+from app.comparisons.service.desk import QUESTION, Question, question_of
 from app.comparisons.service.leasing import Lease
 from app.comparisons.service.queueing import is_low
 from app.database import get_row
@@ -159,7 +159,7 @@ def _blind(lease: Lease, row: Any) -> BlindComparison:
         assignment_id=lease.assignment_id,
         messages=shown_messages(row.messages),
         completions=list(row.completions),
-        question=Question(row.revision_id, row.number, row.ties_allowed, row.all_bad_allowed),
+        question=question_of(row),
     )
 
 

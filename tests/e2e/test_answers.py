@@ -1,0 +1,78 @@
+"""What is asked beside the verdict, answered by keyboard alone, and carried through history, export and snapshot."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import RunningPalate
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
+
+NAME = "Answers"
+
+
+def set_up(page: Page, palate: RunningPalate, folder: Path) -> str:
+    """A campaign that asks for everything, with three pairs; the address of its desk."""
+    file = folder / "pairs.jsonl"
+    lines = [{"prompt": f"Pair {n}?", "completions": [f"Left {n}.", f"Right {n}."]} for n in range(3)]
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    page.goto("/campaigns/new")
+    page.get_by_label("Name").fill(NAME)
+    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
+    page.get_by_text("Strength, criteria, ratings").click()
+    page.get_by_label("By how much one of two is better").select_option("words")
+    page.get_by_label("Criteria, one per line").fill("helpful: does what was asked\nhonest\nhonest")
+    page.get_by_label("Rating of each completion").fill("5")
+    page.get_by_label("Flags for a completion").fill("unsafe\ncut off")
+    page.get_by_label("Ask how sure").check()
+    page.get_by_label("A reason in words").select_option("optional")
+    page.get_by_role("button", name="Create the campaign").click()
+    expect(page.locator("main")).to_contain_text("Line 3: “honest” is there twice.")
+    page.get_by_label("Criteria, one per line").fill("helpful: does what was asked\nhonest")
+    page.get_by_role("button", name="Create the campaign").click()
+    page.wait_for_url(re.compile(r"/campaigns/\d+"))
+    address = page.url.partition("?")[0]
+    imported = palate.command("comparisons", "import", str(file), "--campaign", NAME)
+    assert imported.returncode == 0, imported.stdout + imported.stderr
+    page.reload()
+    page.get_by_role("button", name="Open the campaign").click()
+    return f"{address}/judge"
+
+
+def test_criteria_ratings_confidence_reason_and_strength_by_keyboard_alone(
+    page: Page, palate: RunningPalate, tmp_path: Path
+) -> None:
+    desk = set_up(page, palate, tmp_path)
+    page.goto(desk)
+    expect(page.locator(".beside")).to_be_visible()
+    prompt = page.locator(".prompt .prose").inner_text().strip()
+    shown = [text.strip() for text in page.locator(".completion .prose").all_inner_texts()]
+    page.keyboard.press("6")
+    assert page.locator(".tally strong").inner_text() == "0", "the criteria come first; the browser says which lacks"
+    page.keyboard.press("Escape")
+    page.keyboard.press("c")
+    for key in ("2", "0", "4", "5", "3"):
+        page.keyboard.press(key)
+    expect(page.locator("#rationale")).to_be_focused()
+    page.keyboard.type("Second: it is to the point.")
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(200)
+    page.keyboard.press("6")
+    expect(page.locator(".tally strong")).to_have_text("1")
+    page.goto(desk.replace("/judge", "/judgments"))
+    for said in ("slightly better", "helpful: second", "honest: equal", "rated 4", "rated 5", "it is to the point"):
+        expect(page.locator(".past")).to_contain_text(said)
+    out = tmp_path / "out.jsonl"
+    assert palate.command("comparisons", "export", "--out", str(out), "--campaign", NAME).returncode == 0
+    (row,) = [each for line in out.read_text().splitlines() if (each := json.loads(line))["prompt"] == prompt]
+    texts = [each if isinstance(each, str) else each["text"] for each in row["completions"]]
+    first, second = (str(texts.index(text) + 1) for text in shown)
+    (judgment,) = row["judgments"]
+    assert judgment["ranking"] == f"{second}>{first}"
+    assert judgment["strength"] == 2
+    assert judgment["criteria"] == {"helpful": f"{second}>{first}", "honest": "1=2"}
+    assert judgment["ratings"] == {first: 4, second: 5}
+    assert (judgment["confidence"], judgment["rationale"]) == (3, "Second: it is to the point.")
