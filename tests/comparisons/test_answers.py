@@ -107,6 +107,9 @@ def test_the_page_asks_it_records_it_and_the_history_shows_it(
     address, key = _form(page)
     lacking = browser.post(address, data={"key": key, "graded": "1>2:4"}, headers={"HX-Request": "true"})
     assert lacking.status_code == 422
+    for odd in ({"rationale": "a\x00b"}, {"criterion-1": "\x00"}, {"rating-1": "9" * 400}, {"confidence": "\ufffe"}):
+        answer = browser.post(address, data={"key": key, "graded": "1>2:4", **FIELDS, **odd})
+        assert answer.status_code == 422, odd
     assert browser.post(address, data={"key": key, "graded": "1>2:4", **FIELDS}).status_code == 303
     judgment = session.scalars(select(Judgment)).one()
     assert judgment.assignment is not None
