@@ -45,6 +45,7 @@ $(VENDOR): package-lock.json | .venv/installed
 	@cp node_modules/uplot/dist/uPlot.min.css static/vendor/uplot.min.css
 	@cp node_modules/htmx.org/dist/ext/hx-sse.min.js node_modules/htmx.org/dist/htmx.min.js static/vendor/
 	@cp node_modules/sortablejs/Sortable.min.js static/vendor/sortable.min.js
+	@cp node_modules/diff/dist/diff.min.js static/vendor/diff.min.js
 	@touch $(VENDOR)
 
 chromium: ## Install the browser that the journeys drive (Debian, Ubuntu)

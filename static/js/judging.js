@@ -67,6 +67,28 @@ function answers(event) {
   return true;
 }
 
+// The words in which two differ, marked on a press, and for every pair that follows until the next press.
+let marksDifferences = false;
+
+async function compare({ aloud = false } = {}) {
+  const button = panel()?.querySelector("[data-difference]");
+  if (!button) return;
+  button.setAttribute("aria-pressed", String(marksDifferences));
+  const texts = [...panel().querySelectorAll(".completion > .prose")];
+  if (!marksDifferences && !aloud) return;
+  const { hide, show } = await import("./difference.js");
+  hide();
+  const { found, none, hidden, difference } = button.dataset;
+  const count = marksDifferences ? await show(...texts, difference) : 0;
+  if (aloud) said.textContent = !marksDifferences ? hidden : count === null ? none : found.replace("{n}", count);
+}
+
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-difference]")) return;
+  marksDifferences = !marksDifferences;
+  compare({ aloud: true });
+});
+
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
 }, true);
@@ -178,6 +200,7 @@ document.addEventListener("htmx:after:swap", () => {
   shown = identity(current);
   answered();
   rank();
+  compare();
   unsent.hidden = true;
   const notice = document.getElementById("notice");
   notice.replaceChildren();

@@ -76,3 +76,38 @@ def test_criteria_ratings_confidence_reason_and_strength_by_keyboard_alone(
     assert judgment["criteria"] == {"helpful": f"{second}>{first}", "honest": "1=2"}
     assert judgment["ratings"] == {first: 4, second: 5}
     assert (judgment["confidence"], judgment["rationale"]) == (3, "Second: it is to the point.")
+
+
+def test_the_words_in_which_two_differ_are_marked_and_stay_marked_for_the_next_pair(
+    page: Page, palate: RunningPalate, tmp_path: Path
+) -> None:
+    file = tmp_path / "alike.jsonl"
+    lines = [
+        {"prompt": "Rain?", "completions": ["Rain is **wet** water.", "Rain is warm, wet water."]},
+        {"prompt": "雨は?", "completions": ["雨は水です。", "雨は氷です。"]},
+    ]
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    page.goto("/campaigns/new")
+    page.get_by_label("Name").fill("Alike")
+    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
+    page.get_by_role("button", name="Create the campaign").click()
+    page.wait_for_url(re.compile(r"/campaigns/\d+"))
+    assert palate.command("comparisons", "import", str(file), "--campaign", "Alike").returncode == 0
+    page.reload()
+    page.get_by_role("button", name="Open the campaign").click()
+    page.goto(f"{page.url.partition('?')[0]}/judge")
+    expected = {"Rain?": ["warm", ","], "雨は?": ["氷", "水"]}
+    for pressed in (True, False):
+        prompt = page.locator(".prompt .prose").inner_text().strip()
+        if pressed:
+            page.keyboard.press("d")
+            expect(page.locator("#judging-said")).to_have_text(
+                f"{len(expected[prompt])} words differ; they are marked."
+            )
+        marked = "[...(CSS.highlights.get('differs') ?? [])].map((range) => range.toString()).sort()"
+        page.wait_for_function(f"JSON.stringify({marked}) === JSON.stringify({json.dumps(sorted(expected[prompt]))})")
+        if pressed:
+            page.keyboard.press("1")
+            expect(page.locator(".prompt .prose")).not_to_have_text(prompt)
+    page.keyboard.press("d")
+    page.wait_for_function("!CSS.highlights.has('differs')")
