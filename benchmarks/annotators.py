@@ -3,6 +3,7 @@
 A bare HTTP client over a socket, for the generator shares the machine with what it measures.
 """
 
+import json
 import re
 import socket
 import time
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 FORM = re.compile(r'hx-post="(/assignments/[^"]+/judgment)"')
-HIDDEN = re.compile(r'name="(key|revision|left|judged_today|day)"\s+value="([^"]*)"')
+HIDDEN = re.compile(r'name="(key|revision)"\s+value="([^"]*)"')
+VALUES = re.compile(r"hx-vals:inherited='([^']*)'")
 CSRF = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
@@ -48,6 +50,8 @@ class Annotator:
         form = FORM.search(self.panel)
         assert form is not None
         hidden = dict(HIDDEN.findall(self.panel[form.start() : form.start() + 2000]))
+        if (values := VALUES.search(self.panel)) is not None:
+            hidden |= json.loads(values[1])
         body = urlencode({"csrf_token": self.csrf, **hidden, "active_ms": 4000, "ranking": ranking})
         begun = time.perf_counter()
         self.panel = self._ask("POST", form[1], body.encode())

@@ -57,10 +57,9 @@ class Asked(Stored):
     flags: tuple[str, ...] = ()
     rationale: Rationale = Rationale.NONE
 
-    @property
-    def beside(self) -> bool:
-        """Whether anything is asked beside the verdict and its strength."""
-        return bool(self.criteria or self.confidence or self.rating or self.flags or self.rationale)
+    def beside(self, count: int) -> bool:
+        """Whether anything is asked beside verdict and strength on `count` completions; criteria are for two."""
+        return bool((self.criteria and count == 2) or self.confidence or self.rating or self.flags or self.rationale)
 
     def scales(self) -> dict[str, Any]:
         """What a revision stores as `scales`: what is asked for, and nothing else."""

@@ -11,8 +11,12 @@ from app.comparisons.service.presenting import MOST_LEFT
 
 
 class DeskForm(BaseModel):
-    """What every form at the desk carries: what the page said was judged and left, to count on from there."""
+    """What every form at the desk carries: what the page said was judged and left, to count on from there.
 
+    `shape` is that of the comparison for which it has its sheets.
+    """
+
+    shape: str = ""
     left: int | None = None
     judged_today: int | None = None
     day: date | None = None
@@ -64,9 +68,10 @@ class JudgmentForm(DeskForm):
 
 
 class SkipForm(DeskForm):
-    """Passing on a comparison, with or without a reason."""
+    """Passing on a comparison, with or without a reason; `without_reason` leaves out one that was only begun."""
 
     reason: str = ""
+    without_reason: bool = False
 
 
 class RetractionForm(DeskForm):

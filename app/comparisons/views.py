@@ -82,6 +82,7 @@ def record(
         now=now,
         said="recorded",
         none_open=closed,
+        has_shape=given.shape,
         left=given.left_after(done),
         judged_today=given.judged_today_after(done, now),
     )
@@ -98,7 +99,8 @@ def skip(
 ) -> Response:
     """Pass on a comparison and answer with the next one."""
     given = form.checked()
-    judging.skip(session, assignment=assignment, reason=given.reason, now=now)
+    reason = "" if given.without_reason else given.reason
+    judging.skip(session, assignment=assignment, reason=reason, now=now)
     closed = assignment.state is AssignmentState.OPEN
     return _answer(
         request,
@@ -107,6 +109,7 @@ def skip(
         now=now,
         said="skipped",
         none_open=closed,
+        has_shape=given.shape,
         left=given.left_after(1 if closed else 0),
         judged_today=given.judged_today_after(0, now),
     )
@@ -126,7 +129,7 @@ def retract(
     _require_still_judging(assignment)
     judging.retract(session, assignment=assignment, key=given.key, lasts=_lease_lasts(request), now=now)
     left = given.left_after(0 if assignment.state is AssignmentState.OPEN else -1)
-    return _answer(request, session, assignment=assignment, now=now, said="undone", left=left)
+    return _answer(request, session, assignment=assignment, now=now, said="undone", has_shape=given.shape, left=left)
 
 
 @router.post("/assignments/{assignment_id}/renewal", name="comparisons:renew", status_code=204)
@@ -153,6 +156,7 @@ def _answer(
     assignment: HeldAssignment,
     now: datetime,
     said: str,
+    has_shape: str,
     none_open: bool = False,
     left: int | None = None,
     judged_today: int | None = None,
@@ -175,6 +179,7 @@ def _answer(
         now=now,
         template="comparisons/_judging_panel.html",
         said=said,
+        has_shape=has_shape,
         none_open=none_open,
         left=left,
         judged_today=judged_today,
@@ -191,13 +196,15 @@ def _desk(
     now: datetime,
     template: str,
     said: str = "",
+    has_shape: str | None = None,
     none_open: bool = False,
     left: int | None = None,
     judged_today: int | None = None,
 ) -> Response:
     """Render a person's desk, with a comparison leased to it where there is one; their desk must be held.
 
-    Sees to it as well that the queue does not run dry.
+    `has_shape`: the page has the sheets for comparisons of this shape; None sends them in any case. Sees to it as well
+    that the queue does not run dry.
     """
     lease = None
     if hands_out:
@@ -217,7 +224,8 @@ def _desk(
     )
     if desk.is_low and hands_out:
         request_fill(session, campaign_id=campaign_id)
-    return render(request, template, desk=desk, said=said)
+    sheets = has_shape is None or (desk.comparison is not None and desk.comparison.shape != has_shape)
+    return render(request, template, desk=desk, said=said, sheets=sheets)
 
 
 def _require_still_judging(assignment: HeldAssignment) -> None:

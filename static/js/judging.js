@@ -42,7 +42,7 @@ document.addEventListener("keydown", (event) => {
   lastPress = { key, at: event.timeStamp };
   if (event.repeat || bounced || underWay || isHeld) return;
   const opensSheet = button.hasAttribute("popovertarget");
-  if (!opensSheet && panel().querySelector("[popover]:popover-open")) return; // reading, not judging
+  if (!opensSheet && document.querySelector("[popover]:popover-open")) return; // reading, not judging
   button.click();
 });
 
@@ -78,23 +78,18 @@ async function compare({ aloud = false } = {}) {
   if (!marksDifferences && !aloud) return;
   const { hide, show } = await import("./difference.js");
   hide();
-  const { found, none, hidden, difference } = button.dataset;
+  const { found, none, hidden, difference } = said.dataset;
   const count = marksDifferences ? await show(...texts, difference) : 0;
   if (aloud) said.textContent = !marksDifferences ? hidden : count === null ? none : found.replace("{n}", count);
 }
 
 document.addEventListener("click", (event) => {
-  if (!event.target.closest("[data-difference]")) return;
+  const button = event.target.closest("button");
+  if (event.detail > 1 && isOurs(button?.form)) event.preventDefault();
+  if (button?.matches("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
+  if (!button?.matches("[data-difference]")) return;
   marksDifferences = !marksDifferences;
   compare({ aloud: true });
-});
-
-document.addEventListener("click", (event) => {
-  if (event.target.closest("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
-}, true);
-
-document.addEventListener("click", (event) => {
-  if (event.detail > 1 && isOurs(event.target.closest("button")?.form)) event.preventDefault();
 }, true);
 
 // One request at a time. What is sent again after a failure carries the same key and is recorded once.
@@ -125,7 +120,7 @@ function deedIn(form, submitter) {
 function answered() {
   underWay = null;
   panel()?.removeAttribute("aria-busy");
-  panel()?.querySelectorAll(".is-pressed").forEach((button) => button.classList.remove("is-pressed"));
+  document.querySelectorAll(".is-pressed").forEach((button) => button.classList.remove("is-pressed"));
 }
 
 document.addEventListener("htmx:finally:request", answered);
@@ -199,6 +194,7 @@ document.addEventListener("htmx:after:swap", () => {
   }
   shown = identity(current);
   answered();
+  putSheetsAway();
   rank();
   compare();
   unsent.hidden = true;
@@ -207,6 +203,12 @@ document.addEventListener("htmx:after:swap", () => {
   notice.removeAttribute("class");
   welcome(current);
 });
+
+function putSheetsAway() {
+  for (const sheet of document.querySelectorAll("#judging-sheets [popover]:popover-open")) sheet.hidePopover();
+  const reason = document.getElementById("reason");
+  if (reason) reason.value = "";
+}
 
 // What the panel shows: a key is drawn afresh each time, so that no two comparisons look alike.
 function identity(current) {

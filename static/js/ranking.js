@@ -96,8 +96,8 @@ class Strip {
     this.ranking = new Ranking([], this.count);
     root.classList.add("is-live");
     this.panel.addEventListener("click", (event) => this.pressed(event));
-    this.chips.addEventListener("pointerenter", () => this.letDrag(), { once: true });
-    this.chips.addEventListener("touchstart", () => this.letDrag(), { once: true, passive: true });
+    if (matchMedia("(any-pointer: coarse)").matches) this.letDrag(); // a finger gives no notice
+    else this.panel.addEventListener("pointerover", () => this.letDrag(), { once: true });
     this.draw();
   }
 
@@ -136,10 +136,8 @@ class Strip {
   }
 
   async letDrag() {
-    if (this.sortable) return;
-    this.sortable = true;
     await import(this.root.dataset.sortable);
-    this.sortable = window.Sortable.create(this.chips, {
+    window.Sortable.create(this.chips, {
       draggable: "[data-place]",
       animation: 120,
       onEnd: (event) => {

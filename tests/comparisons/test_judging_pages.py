@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import Role, User
 from app.campaigns.models import Access, Campaign, CampaignState, Enrolment
+from app.campaigns.service.editing import Question, revise_campaign
 from app.comparisons.models import Assignment, AssignmentState, CampaignQueue, Judgment, JudgmentState, QueueState
 from tests.conftest import NOW, SignedIn, StoppedClock
 from tests.factories.accounts import make_user
@@ -69,8 +70,15 @@ class Page:
 
     @property
     def left(self) -> str:
-        """What the forms say is left."""
-        found = re.search(r'name="left" value="(\d+)"', self.html)
+        """What the dock says is left."""
+        found = re.search(r'"left": (\d+)', self.html)
+        assert found
+        return found[1]
+
+    @property
+    def shape(self) -> str:
+        """Of the comparison for which the page has its sheets."""
+        found = re.search(r'"shape": "([^"]+)"', self.html)
         assert found
         return found[1]
 
@@ -358,6 +366,31 @@ def test_the_reason_for_a_skip_is_kept(session: Session, campaign: Campaign, bro
     assert assignment.state is AssignmentState.SKIPPED
     assert assignment.skip_reason == "The prompt makes no sense"
     assert "The prompt makes no sense" in browser.get(f"/campaigns/{campaign.id}/judgments").text
+
+
+def test_a_reason_that_was_only_begun_is_left_out(session: Session, campaign: Campaign, browser: TestClient) -> None:
+    make_comparison(session, campaign)
+    page = opened(browser, campaign)
+    browser.post(page.address("skip"), data={"reason": "I do", "without_reason": "true"}, headers=HTMX)
+    assert session.scalars(select(Assignment.skip_reason)).all() == [""]
+
+
+def test_the_sheets_come_with_the_page_and_again_only_when_the_question_is_another(
+    session: Session, campaign: Campaign, browser: TestClient
+) -> None:
+    for _ in range(4):
+        make_comparison(session, campaign)
+    page = opened(browser, campaign)
+    assert "Prefer what helps." in page.html
+    assert 'id="skip-reason"' in page.html
+    page = judged(browser, page, shape=page.shape)
+    assert 'id="judging-sheets"' not in page.html
+    asked = Question(guidelines="Prefer what is short.")
+    revise_campaign(session, campaign=campaign, question=asked, by_id=None, now=NOW)
+    session.commit()
+    page = judged(browser, page, shape=page.shape)
+    assert "Prefer what is short." in page.html
+    assert 'id="judging-sheets"' not in judged(browser, page, shape=page.shape).html
 
 
 @pytest.mark.parametrize(

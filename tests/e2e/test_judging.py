@@ -57,6 +57,29 @@ def judged_today(page: Page) -> int:
     return int(page.locator(TALLY).inner_text())
 
 
+def test_sheets_stay_from_one_comparison_to_the_next_and_reading_does_not_judge(page: Page) -> None:
+    open_desk(page)
+    before = judged_today(page)
+    page.keyboard.press("1")
+    expect(page.locator(TALLY)).to_have_text(str(before + 1))
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("2")
+    page.wait_for_timeout(300)
+    assert judged_today(page) == before + 1, "whoever reads does not judge"
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Something wrong here?").click()
+    page.get_by_label("Reason").fill("It makes")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Something wrong here?").click()
+    page.get_by_label("Reason").fill("It makes no sense")
+    shown = page.locator("#verdict").get_attribute("hx-post") or ""
+    page.get_by_role("button", name="Go on without judging").click()
+    expect(page.locator("#verdict")).not_to_have_attribute("hx-post", shown)
+    expect(page.locator("#skip-reason")).to_be_hidden()
+    expect(page.get_by_label("Reason")).to_have_value("")
+
+
 def test_a_verdict_that_could_not_be_sent_waits_and_is_sent_by_itself(page: Page, context: BrowserContext) -> None:
     open_desk(page)
     before = judged_today(page)

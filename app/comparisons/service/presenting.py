@@ -44,6 +44,16 @@ class BlindComparison:
     question: Question
     key: uuid.UUID = field(default_factory=uuid.uuid4)
 
+    @property
+    def shape(self) -> str:
+        """What guidelines and keys depend on: they are the same for comparisons of one shape."""
+        return f"{self.question.number}-{len(self.completions)}"
+
+    @property
+    def asks_beside(self) -> bool:
+        """Whether anything is asked beside the verdict on this one."""
+        return self.question.asked.beside(len(self.completions))
+
 
 class Standing(StrEnum):
     """What the judging panel shows."""
