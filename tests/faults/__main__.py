@@ -44,7 +44,7 @@ def main(
             )
         left = amiss(place, people.ledger) + leases_left(place)
         _report(tally, people, left, minutes=(time.monotonic() - begun) / 60)
-    raise typer.Exit(1 if tally.missed or left or people.ledger.refused else 0)
+    raise typer.Exit(1 if tally.missed or tally.never_pulled or left or people.ledger.refused else 0)
 
 
 def _say(kill: Kill) -> None:
@@ -59,6 +59,8 @@ def _report(tally: Tally, people: People, left: list[str], *, minutes: float) ->
     ledger = people.ledger
     console.print(
         f"{len(ledger.acknowledged)} acknowledged deeds, {ledger.tries} requests, {minutes:.0f} minutes. "
+        f"Not reached in time: {', '.join(tally.unreached) or 'none'}; "
+        f"never: {', '.join(tally.never_pulled) or 'none'}. "
         f"At the end amiss: {left or 'nothing'}. Refused: {ledger.refused or 'none'}.",
         markup=False,
     )

@@ -14,8 +14,8 @@ from tests.faults.recovery import seconds_to_recover
 from tests.faults.soundness import amiss
 from trainer.contract.steps import Step
 
-STEP_PATIENCE_SECONDS = 100.0
-"""How long to wait for somebody to come by an armed step before it is left for later."""
+STEP_PATIENCE_SECONDS = 300.0
+"""How long to wait for somebody to come by an armed step before it is given up."""
 OWNERS = {
     "judgment": "web", "request": "web", "generation": "worker", "snapshot": "worker", "run": "worker",
     "training": "trainer", "registration": "worker", "deployment": "worker", "serving": "model server",
@@ -48,6 +48,14 @@ class Tally:
     """All kills of one session."""
 
     kills: list[Kill] = field(default_factory=list)
+    unreached: list[Step | str] = field(default_factory=list)
+    """Steps that nobody came by, and processes of which there was none, in time: no plug was pulled there."""
+
+    @property
+    def never_pulled(self) -> list[Step | str]:
+        """Steps and processes that were unreached each time."""
+        pulled = {kill.step or kill.process for kill in self.kills}
+        return sorted({each for each in self.unreached if each not in pulled})
 
     @property
     def missed(self) -> list[Kill]:
@@ -81,6 +89,9 @@ def pull_plugs(
     rng.shuffle(plan)
     for each in plan:
         kill = _at_step(people, each) if isinstance(each, Step) else _at_random(people, each, rng)
+        if kill is None:
+            tally.unreached.append(each)
+            continue
         found = set(kill.amiss)
         kill = replace(kill, amiss=sorted(found - known))
         known |= found
@@ -89,25 +100,26 @@ def pull_plugs(
     return tally
 
 
-def _at_step(people: People, step: Step) -> Kill:
+def _at_step(people: People, step: Step) -> Kill | None:
+    """Kill the process that comes by the step next; `None` where none came in time."""
     place = people.place
     place.arm(step)
     give_up_at = time.monotonic() + STEP_PATIENCE_SECONDS
     while not place.has_fired(step):
         if time.monotonic() > give_up_at:
             place.disarm(step)
-            return Kill(OWNERS[step.partition(".")[0]], step, 0.0, ["nobody came by this step"])
+            return None
         time.sleep(0.05)
     return _afterwards(people, OWNERS[step.partition(".")[0]], step)
 
 
-def _at_random(people: People, process: str, rng: random.Random) -> Kill:
-    """Kill a process after a random while; a trainer is waited for."""
+def _at_random(people: People, process: str, rng: random.Random) -> Kill | None:
+    """Kill a process after a random while; a trainer is waited for, and `None` where none came in time."""
     time.sleep(rng.uniform(0.2, 3.0))
     give_up_at = time.monotonic() + STEP_PATIENCE_SECONDS
     while not people.place.kill(process):
         if time.monotonic() > give_up_at:
-            return Kill(process, None, 0.0, ["there was none to kill"])
+            return None
         time.sleep(0.1)
     return _afterwards(people, process, None)
 

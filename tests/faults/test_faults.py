@@ -33,6 +33,7 @@ def test_pull_any_plug_and_palate_is_whole_and_at_work_again_within_half_a_minut
         with People(place, seed=11) as people:
             tally = pull_plugs(people, steps=STEPS, random_kills=len(PROCESSES), rng=random.Random(11))
         assert [str(kill) for kill in tally.missed] == []
+        assert tally.unreached == []
         assert len(tally.kills) == len(STEPS) + len(PROCESSES)
         assert amiss(place, people.ledger) + leases_left(place) == []
         assert people.ledger.refused == []
