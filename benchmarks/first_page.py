@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.installation import Database, filled_database, postgres, web
+from benchmarks.processor import yardstick_ms
 
 ROUNDS = 9
 
@@ -34,7 +35,9 @@ def main() -> None:
             with web(database, folder=folder) as (host, port, _pid):
                 rounds = [_load(browser, database, f"http://{host}:{port}") for _ in range(ROUNDS)]
         browser.close()
-    table = Table(title=f"First load of the judging page, {ROUNDS} fresh browsers, medians")
+    table = Table(
+        title=f"First load of the judging page, {ROUNDS} fresh browsers, medians; yardstick {yardstick_ms():.0f} ms"
+    )
     for column in ("compressed KB", "requests", "ms until a judgment is possible", "ms that the driver waits"):
         table.add_column(column, justify="right")
     size, requests, ready, waited = (statistics.median(each) for each in zip(*rounds, strict=True))

@@ -23,7 +23,7 @@ from rich.table import Table
 from app.database import libpq_url
 from benchmarks.annotators import Annotator
 from benchmarks.installation import Database, filled_database, postgres, web
-from benchmarks.processor import cpu_seconds, resident_megabytes
+from benchmarks.processor import cpu_seconds, resident_megabytes, yardstick_ms
 
 console = Console(width=110)
 ANNOTATORS = 16
@@ -50,6 +50,7 @@ def main(
     workers: Annotated[list[int] | None, typer.Option(help="Web processes to try with 16 annotators.")] = None,
 ) -> None:
     """Measure everything and print three tables."""
+    console.print(f"yardstick {yardstick_ms():.0f} ms")
     with tempfile.TemporaryDirectory(prefix="palate-judging-") as name:
         folder = Path(name)
         with postgres(folder) as (server, postgres_pid):

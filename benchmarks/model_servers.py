@@ -41,18 +41,21 @@ class Server:
 
 
 @contextmanager
-def palate_server(folder: Path) -> Iterator[Server]:
+def palate_server(folder: Path, *, device: str = "cpu") -> Iterator[Server]:
     """The model server."""
-    command = ["-m", "trainer", "serve", "--threads", "1", "--allowed-root", str(folder.parent)]
+    command = ["-m", "trainer", "serve", "--threads", "1", "--device", device, "--allowed-root", str(folder.parent)]
     with _process([*command, "--model", f"bench={folder}"], health="/readyz", model="bench") as server:
         yield server
 
 
 @contextmanager
-def transformers_server(folder: Path, more: list[str]) -> Iterator[Server]:
+def transformers_server(folder: Path, more: list[str], *, device: str = "cpu") -> Iterator[Server]:
     """transformers' own server."""
+    number_format = "float32" if device == "cpu" else "bfloat16"
     command = ["-c", "from transformers.cli.transformers import main; main()", "serve", str(folder), *more]
-    with _process([*command, "--dtype", "float32", "--device", "cpu"], health="/health", model=str(folder)) as server:
+    with _process(
+        [*command, "--dtype", number_format, "--device", device], health="/health", model=str(folder)
+    ) as server:
         yield server
 
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.stack.ports import free_port
-from benchmarks.processor import cpu_seconds, resident_megabytes
+from benchmarks.processor import cpu_seconds, resident_megabytes, yardstick_ms
 
 SETTLES_SECONDS = 8
 """After the first page, until everything has loaded what it keeps."""
@@ -41,6 +41,7 @@ def main(starts: Annotated[int, typer.Option(help="Starts measured, after the fi
                 if number == starts:
                     time.sleep(SETTLES_SECONDS)
                     held = _held(process.pid, Path(name) / "data")
+    print(f"yardstick {yardstick_ms():.0f} ms")
     _print_times(measured)
     _print_memory(held)
 
