@@ -1,6 +1,6 @@
 """Eight completions of one prompt, and eight clients at once: tokens per CPU second of the model server and others.
 
-    python -m benchmarks.serving [--rounds 3] [--tokens 96] [--only completions|clients] [--device cuda]
+    python -m benchmarks.serving [--rounds 3] [--tokens 96] [--only decoder|completions|clients] [--device cuda]
 
 A Llama of 12.5 million random parameters (vocabulary 8,192), float32, one thread, temperature 0.9, top-p 0.95, no
 completion ends before its limit. Arms take turns within one run. `in process` calls the decoder of the model server
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=96)
-    parser.add_argument("--only", choices=["completions", "clients"])
+    parser.add_argument("--only", choices=["decoder", "completions", "clients"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -52,7 +52,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="palate-serving-") as name, ExitStack() as stack:
         device = torch.device(options.device)
         folder = save(Path(name) / "model", random_llama(device))
-        arms = {"Palate, in process": ours(folder, device), "generate, in process": generate(folder, device)}
+        arms = {}
+        if options.only != "clients":
+            arms = {"Palate, in process": ours(folder, device), "generate, in process": generate(folder, device)}
         if options.only != "decoder":
             palate = stack.enter_context(palate_server(folder, device=options.device))
             arms["Palate's model server"] = over_http(palate, device, at_once=1)
