@@ -15,6 +15,7 @@ from app.campaigns.views import router as campaigns
 from app.clock import Clock, utc_now
 from app.comparisons.browsing import router as browsing
 from app.comparisons.changing import router as changing
+from app.comparisons.previewing import router as previewing
 from app.comparisons.views import router as comparisons
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.datasets.views import router as datasets
@@ -97,6 +98,7 @@ def routers() -> list[APIRouter]:
     """Every domain's pages. Routes are tried one after the other: those first that people wait for most."""
     return [
         comparisons,
+        previewing,
         health,
         accounts,
         campaigns,

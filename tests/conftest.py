@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -25,6 +26,9 @@ from app.stack.postgres import start_embedded
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SERVER = "PALATE_TEST_SERVER"
 """Address of a PostgreSQL whose databases tests may create and drop; unset: an embedded one is started."""
+
+hypothesis_settings.register_profile("palate", deadline=None)  # a busy machine is no bug
+hypothesis_settings.load_profile("palate")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,5 @@
-"""What a campaign revision asks beside the verdict: strength, criteria, confidence, ratings, flags and a rationale.
+"""What a campaign revision asks beside the verdict: strength, criteria, confidence, ratings, flags and a rationale; or,
+by criteria alone, in its place.
 
 It is stored with the revision, as `criteria` and `scales`, so that each judgment keeps what it was asked.
 """
@@ -48,18 +49,22 @@ class Criterion(Stored):
 
 
 class Asked(Stored):
-    """All of it. `rating` is the highest rating, 0 where none is asked for."""
+    """All of it. `rating` is the highest rating, 0 where none is; `reasons` are put at hand for a rationale."""
 
     criteria: tuple[Criterion, ...] = ()
+    criteria_alone: bool = False
+    """Whether they stand in the place of the verdict, which then follows from them."""
     strength: Strength = Strength.NONE
     confidence: bool = False
     rating: int = 0
     flags: tuple[str, ...] = ()
     rationale: Rationale = Rationale.NONE
+    reasons: tuple[str, ...] = ()
 
-    def beside(self, count: int) -> bool:
-        """Whether anything is asked beside verdict and strength on `count` completions; criteria are for two."""
-        return bool((self.criteria and count == 2) or self.confidence or self.rating or self.flags or self.rationale)
+    @property
+    def beside(self) -> bool:
+        """Whether anything is asked beside the verdict and its strength."""
+        return bool(self.criteria or self.confidence or self.rating or self.flags or self.rationale)
 
     def scales(self) -> dict[str, Any]:
         """What a revision stores as `scales`: what is asked for, and nothing else."""

@@ -24,7 +24,7 @@ def _is_on(value: Any) -> bool:
 Checkbox = Annotated[bool, BeforeValidator(_is_on)]
 
 
-MOST_CRITERIA, MOST_FLAGS, LONGEST_LABEL = 8, 20, 60
+MOST_CRITERIA, MOST_FLAGS, MOST_REASONS, LONGEST_LABEL = 8, 20, 12, 60
 
 
 class AskedForm(BaseModel):
@@ -32,16 +32,18 @@ class AskedForm(BaseModel):
 
     strength: Strength = Strength.NONE
     criteria: Text = ""
+    criteria_alone: Checkbox = False
     confidence: Checkbox = False
     rating: Annotated[int, Field(ge=0, le=10)] = 0
     flags: Text = ""
     rationale: Rationale = Rationale.NONE
+    reasons: Text = ""
 
-    @field_validator("criteria", "flags")
+    @field_validator("criteria", "flags", "reasons")
     @classmethod
     def _lines(cls, value: str, info: ValidationInfo) -> str:
         lines = [" ".join(line.split()) for line in value.splitlines() if line.strip()]
-        most = MOST_CRITERIA if info.field_name == "criteria" else MOST_FLAGS
+        most = {"criteria": MOST_CRITERIA, "flags": MOST_FLAGS}.get(str(info.field_name), MOST_REASONS)
         names = [line.partition(":")[0].strip() if info.field_name == "criteria" else line for line in lines]
         if len(lines) > most:
             raise ValueError(_("At most %(most)s lines: more is not judged with care.", most=most))
@@ -53,6 +55,13 @@ class AskedForm(BaseModel):
             if name in names[: number - 1]:
                 raise ValueError(_("Line %(number)s: “%(name)s” is there twice.", number=number, name=name))
         return "\n".join(lines)
+
+    @field_validator("criteria_alone")
+    @classmethod
+    def _has_criteria(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("criteria"):
+            raise ValueError(_("Without a verdict as a whole there must be criteria to judge by."))
+        return value
 
     @field_validator("rating")
     @classmethod
@@ -66,32 +75,55 @@ class AskedForm(BaseModel):
         parts = [line.partition(":") for line in self.criteria.splitlines()]
         return Asked(
             criteria=tuple(Criterion(name=part[0].strip(), help=part[2].strip()) for part in parts),
-            strength=self.strength,
+            criteria_alone=self.criteria_alone,
+            strength=Strength.NONE if self.criteria_alone else self.strength,
             confidence=self.confidence,
             rating=self.rating,
             flags=tuple(self.flags.splitlines()),
             rationale=self.rationale,
+            reasons=tuple(self.reasons.splitlines()) if self.rationale else (),
         )
 
 
 def typed_for_asked(asked: Asked) -> dict[str, Any]:
     """The part of the form that asks beside the verdict, filled in."""
     lines = [f"{each.name}: {each.help}" if each.help else each.name for each in asked.criteria]
-    typed = asked.model_dump(mode="json", exclude={"criteria", "flags"})
-    return {**typed, "criteria": "\n".join(lines), "flags": "\n".join(asked.flags)}
+    typed = asked.model_dump(mode="json", exclude={"criteria", "flags", "reasons"})
+    return {
+        **typed,
+        "criteria": "\n".join(lines),
+        "flags": "\n".join(asked.flags),
+        "reasons": "\n".join(asked.reasons),
+    }
 
 
-class CampaignForm(AskedForm):
-    """Everything that is set about a campaign, in one form. Switches that are off are absent."""
+class QuestionForm(AskedForm):
+    """All that annotators are told and asked, and of how many completions."""
 
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
     guidelines: Text = ""
     ties_allowed: Checkbox = False
     all_bad_allowed: Checkbox = False
+    completions_per_comparison: Annotated[int, Field(ge=2, le=9)] = 2
+
+    def question(self) -> Question:
+        """The part that makes a new revision."""
+        asked = self.asked()
+        return Question(
+            guidelines=self.guidelines,
+            ties_allowed=self.ties_allowed,
+            all_bad_allowed=self.all_bad_allowed,
+            criteria=[criterion.model_dump() for criterion in asked.criteria],
+            scales=asked.scales(),
+        )
+
+
+class CampaignForm(QuestionForm):
+    """Everything that is set about a campaign, in one form. Switches that are off are absent."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
     source: str
     comparisons_per_prompt: Annotated[int, Field(ge=1, le=100)]
     redundancy: Annotated[int, Field(ge=1, le=25)]
-    completions_per_comparison: Annotated[int, Field(ge=2, le=9)] = 2
     samples_drawn: Annotated[int, Field(ge=2, le=MOST_SAMPLES)]
     temperature: Annotated[float, Field(ge=0, le=2)]
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -126,20 +158,9 @@ class CampaignForm(AskedForm):
     def plan(self) -> CampaignPlan:
         """The part that may change in place."""
         line_id, alias, pinned_version_id = read_source_key(self.source)
-        not_of_the_plan = {"guidelines", "ties_allowed", "all_bad_allowed", "source", *AskedForm.model_fields}
+        not_of_the_plan = {"source", *QuestionForm.model_fields} - {"completions_per_comparison"}
         given = self.model_dump(exclude=not_of_the_plan)
         return CampaignPlan(line_id=line_id, alias=alias, pinned_version_id=pinned_version_id, **given)
-
-    def question(self) -> Question:
-        """The part that makes a new revision."""
-        asked = self.asked()
-        return Question(
-            guidelines=self.guidelines,
-            ties_allowed=self.ties_allowed,
-            all_bad_allowed=self.all_bad_allowed,
-            criteria=[criterion.model_dump() for criterion in asked.criteria],
-            scales=asked.scales(),
-        )
 
 
 def typed_for(campaign: Campaign, revision: CampaignRevision) -> dict[str, Any]:

@@ -53,6 +53,21 @@ def has_ties(groups: Groups) -> bool:
     return any(len(group) > 1 for group in groups)
 
 
+def combined(rankings: Sequence[Groups]) -> Groups:
+    """What several rankings of the same things say together, by the sum of ranks; ties share the mean of theirs.
+
+    That is the Borda count with mid-ranks. `rankings` must not be empty.
+    """
+    sums: dict[int, float] = {}
+    for groups in rankings:
+        above = 0
+        for group in groups:
+            for member in group:
+                sums[member] = sums.get(member, 0) + above + (len(group) - 1) / 2
+            above += len(group)
+    return [sorted(member for member in sums if sums[member] == value) for value in sorted(set(sums.values()))]
+
+
 def to_completions(positions: Groups, shown_order: Sequence[int]) -> Groups:
     """A ranking of shown positions as one of completion ids. `shown_order` lists them, first to last."""
     return [sorted(shown_order[position - 1] for position in group) for group in positions]

@@ -46,24 +46,35 @@ document.addEventListener("keydown", (event) => {
   button.click();
 });
 
-// What is asked beside the verdict: within a scale its digits answer it and lead on to the next; Escape leads back.
+// What is asked beside the verdict: within a scale its digits answer it and lead on to the next; Escape leads back. Where
+// criteria stand in the verdict's place, a digit pressed outside answers the first that is open.
 function answers(event) {
-  const within = event.target.closest(".beside");
-  if (!within) return false;
-  if (event.key === "Escape" || (event.key === "Enter" && event.target.matches("input"))) {
+  const within = event.target.closest(".beside") ?? panel()?.querySelector(".beside[data-leads]");
+  if (!within || event.target.matches("textarea") && event.key !== "Escape") return Boolean(within);
+  const isInside = within.contains(event.target);
+  if (isInside && event.key === "Escape") {
     event.preventDefault();
     document.getElementById("judging-heading").focus({ preventScroll: true });
     return true;
   }
-  const group = event.target.matches("input[type=radio]") && event.target.closest(".marks");
+  if (isInside && event.key === "Enter" && event.target.matches("input")) {
+    event.preventDefault();
+    const record = panel().querySelector("[data-record]:enabled");
+    (record ?? document.getElementById("judging-heading")).focus({ preventScroll: true });
+    if (record && !event.repeat && !underWay && !isHeld) record.click();
+    return true;
+  }
+  const open = (each) => !each.querySelector("input:checked");
+  const group = event.target.matches("input[type=radio]") ? event.target.closest(".marks")
+    : !isInside && within.matches("[data-leads]") && [...within.querySelectorAll(".marks:has([data-answer])")].find(open);
   const answer = group && [...group.querySelectorAll("[data-answer]")].find((each) => each.dataset.answer === event.key);
-  if (!answer) return event.target.matches("textarea");
+  if (!answer) return false;
   event.preventDefault();
   answer.checked = true;
   answer.dispatchEvent(new Event("change", { bubbles: true }));
-  const groups = [...within.querySelectorAll(".marks:has([data-answer]), textarea")];
+  const groups = [...within.querySelectorAll(".marks:has([data-answer]), .by-digits, textarea")];
   const next = groups[groups.findIndex((each) => each === group) + 1];
-  (next?.matches("textarea") ? next : next?.querySelector("input:checked, input") ?? document.getElementById("judging-heading")).focus();
+  (next?.matches(".by-digits, textarea") ? next : next?.querySelector("input:checked, input") ?? document.getElementById("judging-heading")).focus();
   return true;
 }
 
@@ -87,10 +98,22 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (event.detail > 1 && isOurs(button?.form)) event.preventDefault();
   if (button?.matches("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
+  if (button?.matches("[data-reason]")) toggleReason(button);
   if (!button?.matches("[data-difference]")) return;
   marksDifferences = !marksDifferences;
   compare({ aloud: true });
 }, true);
+
+// Reasons at hand are put into the rationale, each on a line of its own, and taken out again.
+function toggleReason(button) {
+  const field = document.getElementById("rationale");
+  const lines = field.value.split("\n").filter((line) => line.trim());
+  const at = lines.indexOf(button.textContent);
+  if (at < 0) lines.push(button.textContent);
+  else lines.splice(at, 1);
+  field.value = lines.join("\n");
+  button.setAttribute("aria-pressed", String(at < 0));
+}
 
 // One request at a time. What is sent again after a failure carries the same key and is recorded once.
 document.addEventListener("submit", (event) => {

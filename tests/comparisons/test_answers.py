@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.models import User
+from app.accounts.models import Role, User
 from app.campaigns.asking import NOTHING, Asked, Criterion, Rationale, Strength, asked_by
 from app.campaigns.models import Campaign, CampaignRevision
 from app.comparisons.models import Judgment
@@ -17,6 +17,7 @@ from app.comparisons.ranking import parse_ranking, to_completions
 from app.comparisons.service.answers import Answers, Given, read_answers
 from app.errors import Invalid
 from tests.conftest import SignedIn
+from tests.factories.accounts import make_user
 from tests.factories.campaigns import make_campaign
 from tests.factories.comparisons import make_comparison
 from tests.factories.desks import make_desk
@@ -85,6 +86,23 @@ def test_what_a_revision_asks_is_read_back_as_it_was_stored() -> None:
     assert asked_by([], {}) is NOTHING
 
 
+ALONE = Asked(criteria=EVERYTHING.criteria, criteria_alone=True)
+
+
+def test_three_are_ranked_by_criteria_with_digits_alone_or_with_signs() -> None:
+    given = Given({"criterion-1": "213", "criterion-2": " 3 > 1=2 "})
+    answers = read_answers(given, asked=ALONE, shown_order=[71, 72, 73], ranking=None, all_bad=False)
+    assert answers.criteria == {"helpful": [[72], [71], [73]], "honest": [[73], [71, 72]]}
+    with pytest.raises(Invalid, match="each position"):
+        read_answers(
+            Given({"criterion-1": "21", "criterion-2": "123"}),
+            asked=ALONE,
+            shown_order=[71, 72, 73],
+            ranking=None,
+            all_bad=False,
+        )
+
+
 @pytest.fixture
 def campaign(session: Session) -> Campaign:
     """A campaign that asks everything."""
@@ -122,6 +140,39 @@ def test_the_page_asks_it_records_it_and_the_history_shows_it(
     history = browser.get(f"/campaigns/{campaign.id}/judgments").text
     for said in ("significantly better", "helpful: second", "honest: equal", "rated 5", "cut off", "It is short."):
         assert said in history
+
+
+def test_where_criteria_stand_alone_the_verdict_is_what_they_say_together(
+    session: Session, campaign: Campaign, signed_in: SignedIn
+) -> None:
+    (revision,) = session.scalars(select(CampaignRevision).where(CampaignRevision.campaign_id == campaign.id))
+    revision.scales = ALONE.scales()
+    session.commit()
+    browser = _annotator(session, campaign, signed_in)
+    page = browser.get(f"/campaigns/{campaign.id}/judge").text
+    assert "How do they compare?" in page
+    assert 'name="ranking"' not in page
+    address, key = _form(page)
+    assert browser.post(address, data={"key": key}, headers={"HX-Request": "true"}).status_code == 422
+    assert browser.post(address, data={"key": key, "criterion-1": "2>1", "criterion-2": "1=2"}).status_code == 303
+    judgment = session.scalars(select(Judgment)).one()
+    assert judgment.assignment is not None
+    first, second = judgment.assignment.shown_order
+    assert judgment.ranking == [[second], [first]]
+    assert judgment.criteria == {"helpful": [[second], [first]], "honest": [sorted([first, second])]}
+
+
+def test_a_manager_sees_the_form_before_it_is_saved(session: Session, signed_in: SignedIn) -> None:
+    browser = signed_in(make_user(session, Role.MANAGER))
+    asked = {"criteria": "helpful\nhonest", "rationale": "optional", "reasons": "Shorter", "strength": "points"}
+    shown = browser.post("/campaigns/preview", data={**asked, "completions_per_comparison": "2"}).text
+    for said in ("helpful", "Shorter", "Why is the sky blue?", 'data-key="8"', "inert"):
+        assert said in shown
+    ranked = browser.post("/campaigns/preview", data={"completions_per_comparison": "4"}).text
+    assert "Rank them, best first" in ranked
+    wrong = browser.post("/campaigns/preview", data={"criteria_alone": "true"}).text
+    assert "there must be criteria" in wrong
+    assert signed_in(make_user(session)).post("/campaigns/preview", data={}).status_code == 403
 
 
 def _annotator(session: Session, campaign: Campaign, signed_in: SignedIn) -> TestClient:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from app.comparisons.ranking import (
     Groups,
     all_tied,
+    combined,
     format_ranking,
     has_ties,
     parse_ranking,
@@ -67,3 +68,17 @@ def test_all_tied_prefers_none() -> None:
     assert all_tied([9, 4]) == [[4, 9]]
     assert has_ties([[1], [2, 3]])
     assert not has_ties([[2], [1]])
+
+
+@given(rankings())
+def test_one_ranking_combined_is_itself(groups: Groups) -> None:
+    assert combined([groups]) == groups
+
+
+def test_rankings_are_combined_by_the_sum_of_their_ranks_ties_sharing_the_mean_of_theirs() -> None:
+    # Ranks from 0: 1 is first, second, and shares the first two places: 0 + 1 + 0.5; 2: 1 + 0 + 0.5; 3: 2 + 2 + 2.
+    assert combined([[[1], [2], [3]], [[2], [1], [3]], [[1, 2], [3]]]) == [[1, 2], [3]]
+    # 7: 0 + 0 + 1; 9: 1 + 1 + 0.
+    assert combined([[[7], [9]], [[7], [9]], [[9], [7]]]) == [[7], [9]]
+    # All three share the mean of 0, 1, 2 in the first, so that the second decides.
+    assert combined([[[1, 2, 3]], [[3], [1, 2]]]) == [[3], [1, 2]]

@@ -1,6 +1,6 @@
 """What annotators answer beside the verdict, from the fields of the page to what is stored, by completion id.
 
-The fields, by shown position and by place in the campaign's lists, both from 1: `criterion-2` (a ranking of the two),
+The fields, by shown position and by place in the campaign's lists, both from 1: `criterion-2` (a ranking),
 `rating-1`, `flag-1-3`, `confidence`, `rationale`.
 """
 
@@ -57,11 +57,12 @@ def read_answers(
 
 
 def _criteria(given: Given, asked: Asked, shown_order: list[int], *, may_lack: bool) -> dict[str, Groups]:
-    """Pairs alone are judged by criteria."""
+    """Rankings by each of them; where digits alone were written, they stand from best to worst: 213 is 2>1>3."""
     found: dict[str, Groups] = {}
-    for place, criterion in enumerate(asked.criteria if len(shown_order) == 2 else (), start=1):
-        wire = str(given.fields.get(f"criterion-{place}", ""))
+    for place, criterion in enumerate(asked.criteria, start=1):
+        wire = "".join(str(given.fields.get(f"criterion-{place}", "")).split())
         if wire:
+            wire = ">".join(wire) if wire.isdecimal() else wire
             found[criterion.name] = to_completions(parse_ranking(wire, len(shown_order)), shown_order)
         elif not may_lack:
             raise Invalid(_("Judge by every criterion first; “%(name)s” is missing.", name=criterion.name))

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.campaigns.models import CampaignRevision, CampaignState
 from app.comparisons.models import AssignmentState
-from app.comparisons.ranking import Groups, has_ties, parse_ranking, to_completions
+from app.comparisons.ranking import Groups, combined, has_ties, parse_ranking, to_completions
 from app.comparisons.service.answers import Given, read_answers
 from app.comparisons.service.desk import HeldAssignment, Question, question_of
 from app.comparisons.service.leasing import put_back_open, reopen
@@ -92,21 +92,26 @@ def record_judgment(
 
     A replay (same annotator, same key) returns the judgment it first made. A late verdict whose slot has been
     filled is kept as surplus; another verdict on what was judged already is its next revision. Raises Invalid
-    for a ranking that cannot be read or that the campaign does not allow.
+    for a ranking that cannot be read or that the campaign does not allow. Where criteria stand in the verdict's place,
+    the ranking is what they say together.
     """
     held = {"comparison_id": assignment.comparison_id, "annotator_id": assignment.annotator_id, "key": key}
     replayed = get_row(session, _HOLD_COMPARISON, held)
     if replayed.id is not None:
         return Recorded(replayed.id, replayed.surplus, replayed=True)
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
-    ranking = checked_ranking(verdict, question=question, shown_order=assignment.shown_order)
+    by_criteria = question.asked.criteria_alone and not verdict.all_bad
+    order = assignment.shown_order
+    ranking = None if by_criteria else checked_ranking(verdict, question=question, shown_order=order)
     answers = read_answers(
         verdict.beside,
         asked=question.asked,
-        shown_order=assignment.shown_order,
+        shown_order=order,
         ranking=ranking,
         all_bad=verdict.all_bad,
     )
+    if by_criteria:
+        ranking = combined(list((answers.criteria or {}).values()))
     row = get_row(
         session,
         _RECORD,

@@ -52,7 +52,7 @@ class BlindComparison:
     @property
     def asks_beside(self) -> bool:
         """Whether anything is asked beside the verdict on this one."""
-        return self.question.asked.beside(len(self.completions))
+        return self.question.asked.beside
 
 
 class Standing(StrEnum):
