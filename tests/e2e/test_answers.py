@@ -78,6 +78,66 @@ def test_criteria_ratings_confidence_reason_and_strength_by_keyboard_alone(
     assert (judgment["confidence"], judgment["rationale"]) == (3, "Second: it is to the point.")
 
 
+def test_criteria_in_the_verdicts_place_by_keyboard_with_reasons_at_hand(
+    page: Page, palate: RunningPalate, tmp_path: Path
+) -> None:
+    file = tmp_path / "mixed.jsonl"
+    lines = [
+        {"prompt": "Two?", "completions": ["One way.", "Another way."]},
+        {"prompt": "Three?", "completions": ["One way.", "Another way.", "A third way."]},
+    ]
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    page.goto("/campaigns/new")
+    page.get_by_label("Name").fill("Criteria alone")
+    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
+    page.get_by_text("Strength, criteria, ratings").click()
+    page.get_by_label("Criteria alone").check()
+    page.get_by_role("button", name="Preview as annotators see it").click()
+    expect(page.locator("#question-preview")).to_contain_text("there must be criteria")
+    page.keyboard.press("Escape")
+    page.get_by_label("Criteria, one per line").fill("helpful\nhonest")
+    page.get_by_label("A reason in words").select_option("required")
+    page.get_by_label("Reasons at hand").fill("Shorter\nMore accurate")
+    page.get_by_role("button", name="Preview as annotators see it").click()
+    expect(page.locator("#question-preview .beside")).to_contain_text("More accurate")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Create the campaign").click()
+    page.wait_for_url(re.compile(r"/campaigns/\d+"))
+    address = page.url.partition("?")[0]
+    assert palate.command("comparisons", "import", str(file), "--campaign", "Criteria alone").returncode == 0
+    page.reload()
+    page.get_by_role("button", name="Open the campaign").click()
+    page.goto(f"{address}/judge")
+    for judged in (1, 2):
+        expect(page.locator("#judging-heading")).to_have_text("How do they compare?")
+        if page.locator(".completion").count() == 2:
+            for key in "20":
+                page.keyboard.press(key)
+        else:
+            page.keyboard.press("c")
+            page.keyboard.type("213")
+            page.keyboard.press("Tab")
+            page.keyboard.type("2>1=3")
+            page.keyboard.press("Tab")
+        expect(page.locator("#rationale")).to_be_focused()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.locator("#rationale")).to_have_value("More accurate")
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(200)
+        page.keyboard.press("Enter")
+        expect(page.locator(".tally strong")).to_have_text(str(judged))
+    page.goto(f"{address}/judgments")
+    for said in ("helpful: second", "honest: equal", "helpful: 2>1>3", "honest: 2>1=3", "More accurate"):
+        expect(page.locator("main")).to_contain_text(said)
+    out = tmp_path / "out.jsonl"
+    assert palate.command("comparisons", "export", "--out", str(out), "--campaign", "Criteria alone").returncode == 0
+    rows = {row["prompt"]: row for row in map(json.loads, out.read_text().splitlines())}
+    assert rows["Two?"]["judgments"][0]["ranking"].count(">") == 1
+    assert set(rows["Three?"]["judgments"][0]["criteria"]) == {"helpful", "honest"}
+
+
 def test_the_words_in_which_two_differ_are_marked_and_stay_marked_for_the_next_pair(
     page: Page, palate: RunningPalate, tmp_path: Path
 ) -> None:
