@@ -44,6 +44,7 @@ class Campaign(Base):
         CheckConstraint("temperature BETWEEN 0 AND 2", name="temperature_in_range"),
         CheckConstraint("top_p > 0 AND top_p <= 1", name="top_p_in_range"),
         CheckConstraint("max_tokens BETWEEN 1 AND 4096", name="max_tokens_in_range"),
+        CheckConstraint("editable_days BETWEEN 0 AND 3650", name="editable_days_in_range"),
         CheckConstraint("pinned_version_id IS NULL OR alias IS NULL", name="alias_or_version"),
         CheckConstraint("line_id IS NOT NULL OR (alias IS NULL AND pinned_version_id IS NULL)", name="alias_of_a_line"),
     )
@@ -70,6 +71,9 @@ class Campaign(Base):
     temperature: Mapped[float] = mapped_column(server_default=text("0.9"))
     top_p: Mapped[float] = mapped_column(server_default=text("0.95"))
     max_tokens: Mapped[int] = mapped_column(server_default=text("256"))
+    editable_days: Mapped[int] = mapped_column(
+        server_default=text("7"), comment="days within which annotators may change a judgment; 0: never"
+    )
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
     opened_at: Mapped[datetime | None]

@@ -56,6 +56,7 @@ class CampaignPlan:
     temperature: float = 0.9
     top_p: float = 0.95
     max_tokens: int = 256
+    editable_days: int = 7
 
 
 def create_campaign(
