@@ -22,6 +22,7 @@ from app.comparisons.service.desk import HeldAssignment, hold_desk
 from app.comparisons.service.history import Decision, HistorySearch, past_verdicts
 from app.comparisons.service.presenting import present_desk
 from app.comparisons.service.queueing import request_fill
+from app.comparisons.service.working import ahead_of
 from app.database import DbSession
 from app.errors import Conflict
 from app.forms import Submission, submitted
@@ -42,7 +43,10 @@ def home(request: Request, person: CurrentPerson, session: DbSession) -> Respons
     if person.role is Role.ANNOTATOR and len(judged) == 1:
         return _to_judging(request, judged[0].campaign.id)
     own = {item.campaign.id: progress_by_person(session, item.campaign.id).get(person.id) for item in judged}
-    return render(request, "comparisons/home.html", judged=judged, own=own, has_others=len(judged) < len(listed))
+    open_ids = [item.campaign.id for item in judged if item.campaign.is_open]
+    ahead = {each: ahead_of(session, campaign_id=each, user_id=person.id) for each in open_ids}
+    has_others = len(judged) < len(listed)
+    return render(request, "comparisons/home.html", judged=judged, own=own, ahead=ahead, has_others=has_others)
 
 
 @router.get("/campaigns/{campaign_id}/judge", name="comparisons:judge")
