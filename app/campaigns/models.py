@@ -74,6 +74,9 @@ class Campaign(Base):
     editable_days: Mapped[int] = mapped_column(
         server_default=text("7"), comment="days within which annotators may change a judgment; 0: never"
     )
+    content_warning: Mapped[str] = mapped_column(
+        server_default="", comment="shown to each annotator before the first comparison; empty: none"
+    )
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
     opened_at: Mapped[datetime | None]
@@ -130,6 +133,10 @@ class Enrolment(Base):
     judges: Mapped[bool]
     access: Mapped[Access] = mapped_column(stored_by_value(Access), server_default=Access.NONE.value)
     created_at: Mapped[datetime]
+    warned_at: Mapped[datetime | None] = mapped_column(comment="when they read the content warning and went on")
+    left_at: Mapped[datetime | None] = mapped_column(
+        comment="when they ended their judging themselves; null once they judge again"
+    )
 
     user: Mapped[User] = relationship(lazy="joined")
     campaign: Mapped[Campaign] = relationship()

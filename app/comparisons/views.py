@@ -13,6 +13,7 @@ from app.campaigns.access import JudgedCampaign
 from app.campaigns.asking import asked_by
 from app.campaigns.models import CampaignState
 from app.campaigns.service import list_campaigns, progress_by_person
+from app.campaigns.service.leaving import awaits_warning, left_campaigns
 from app.clock import Now
 from app.comparisons.access import OwnAssignment
 from app.comparisons.models import AssignmentState
@@ -40,18 +41,23 @@ def home(request: Request, person: CurrentPerson, session: DbSession) -> Respons
     """The campaigns in which a person judges; who has nothing but one of them goes straight there."""
     listed = list_campaigns(session, person=person)
     judged = [item for item in listed if item.judges]
-    if person.role is Role.ANNOTATOR and len(judged) == 1:
+    left = left_campaigns(session, user_id=person.id)
+    if person.role is Role.ANNOTATOR and len(judged) == 1 and not left:
         return _to_judging(request, judged[0].campaign.id)
     own = {item.campaign.id: progress_by_person(session, item.campaign.id).get(person.id) for item in judged}
     open_ids = [item.campaign.id for item in judged if item.campaign.is_open]
     ahead = {each: ahead_of(session, campaign_id=each, user_id=person.id) for each in open_ids}
     has_others = len(judged) < len(listed)
-    return render(request, "comparisons/home.html", judged=judged, own=own, ahead=ahead, has_others=has_others)
+    return render(
+        request, "comparisons/home.html", judged=judged, own=own, ahead=ahead, has_others=has_others, left=left
+    )
 
 
 @router.get("/campaigns/{campaign_id}/judge", name="comparisons:judge")
 def judge(request: Request, campaign: JudgedCampaign, person: CurrentPerson, session: DbSession, now: Now) -> Response:
-    """The comparison at this person's desk, or the next one."""
+    """The comparison at this person's desk, or the next one; before the first, what the campaign warns of."""
+    if awaits_warning(session, campaign=campaign, user_id=person.id):
+        return _to_warning(request, campaign.id)
     hold_desk(session, annotator_id=person.id)
     template = "comparisons/_judging_panel.html" if is_htmx(request) else "comparisons/judge.html"
     return _desk(
@@ -287,6 +293,11 @@ def _away(request: Request) -> Response:
     """To the start page, for who no longer judges here; what they sent has been recorded all the same."""
     home = str(request.app.url_path_for("home"))
     return Response(headers={"HX-Redirect": home}) if is_htmx(request) else RedirectResponse(home, status_code=303)
+
+
+def _to_warning(request: Request, campaign_id: int) -> Response:
+    path = str(request.app.url_path_for("comparisons:warning", campaign_id=campaign_id))
+    return Response(headers={"HX-Redirect": path}) if is_htmx(request) else RedirectResponse(path, status_code=303)
 
 
 def _to_judging(request: Request, campaign_id: int) -> Response:
