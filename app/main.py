@@ -15,8 +15,10 @@ from app.campaigns.views import router as campaigns
 from app.clock import Clock, utc_now
 from app.comparisons.browsing import router as browsing
 from app.comparisons.changing import router as changing
+from app.comparisons.leaving import router as leaving
 from app.comparisons.previewing import router as previewing
 from app.comparisons.views import router as comparisons
+from app.comparisons.working import router as working
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.datasets.views import router as datasets
 from app.errors import add_error_pages
@@ -105,6 +107,8 @@ def routers() -> list[APIRouter]:
         prompts,
         browsing,
         changing,
+        working,
+        leaving,
         datasets,
         training,
         trying,

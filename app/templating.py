@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from app.filled_forms import filled_in
 from app.markdown import disarmed, render_markdown
 from app.settings import ROOT
 from app.static_files import static_path
@@ -57,6 +58,7 @@ def environment() -> Environment:
     jinja.globals["url_for"] = _url_for
     jinja.globals["static"] = static_path
     jinja.filters["markdown"] = render_markdown
+    jinja.filters["filled_in"] = filled_in
     jinja.filters["ago"] = ago
     jinja.filters["percent"] = percent
     jinja.filters["moment"] = moment

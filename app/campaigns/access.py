@@ -63,6 +63,15 @@ def judged_campaign(campaign_id: int, person: CurrentPerson, session: DbSession)
     return session.get_one(Campaign, campaign_id)
 
 
+@declares(Needs.JUDGES)
+def once_judged_campaign(campaign_id: int, person: CurrentPerson, session: DbSession) -> Campaign:
+    """A campaign in which this person judges, or did until they left by themselves."""
+    enrolment = find_enrolment(session, campaign_id=campaign_id, user_id=person.id)
+    if enrolment is None or not (enrolment.judges or enrolment.left_at is not None):
+        raise NotFound(_("There is no such campaign, or you are not enrolled in it as an annotator."))
+    return session.get_one(Campaign, campaign_id)
+
+
 @declares(Needs.READS)
 def readable_campaign(campaign_id: int, person: CurrentPerson, session: DbSession) -> Campaign:
     """A campaign whose data this person may see: researchers granted, managers, admins."""
@@ -85,5 +94,6 @@ def campaigns_with_access(session: Session, *, person: Person, least: Access) ->
 
 
 JudgedCampaign = Annotated[Campaign, Depends(judged_campaign)]
+OnceJudgedCampaign = Annotated[Campaign, Depends(once_judged_campaign)]
 ReadableCampaign = Annotated[Campaign, Depends(readable_campaign)]
 ManagedCampaign = Annotated[Campaign, Depends(managed_campaign)]

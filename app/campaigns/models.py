@@ -44,6 +44,7 @@ class Campaign(Base):
         CheckConstraint("temperature BETWEEN 0 AND 2", name="temperature_in_range"),
         CheckConstraint("top_p > 0 AND top_p <= 1", name="top_p_in_range"),
         CheckConstraint("max_tokens BETWEEN 1 AND 4096", name="max_tokens_in_range"),
+        CheckConstraint("editable_days BETWEEN 0 AND 3650", name="editable_days_in_range"),
         CheckConstraint("pinned_version_id IS NULL OR alias IS NULL", name="alias_or_version"),
         CheckConstraint("line_id IS NOT NULL OR (alias IS NULL AND pinned_version_id IS NULL)", name="alias_of_a_line"),
     )
@@ -70,6 +71,12 @@ class Campaign(Base):
     temperature: Mapped[float] = mapped_column(server_default=text("0.9"))
     top_p: Mapped[float] = mapped_column(server_default=text("0.95"))
     max_tokens: Mapped[int] = mapped_column(server_default=text("256"))
+    editable_days: Mapped[int] = mapped_column(
+        server_default=text("7"), comment="days within which annotators may change a judgment; 0: never"
+    )
+    content_warning: Mapped[str] = mapped_column(
+        server_default="", comment="shown to each annotator before the first comparison; empty: none"
+    )
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
     opened_at: Mapped[datetime | None]
@@ -126,6 +133,10 @@ class Enrolment(Base):
     judges: Mapped[bool]
     access: Mapped[Access] = mapped_column(stored_by_value(Access), server_default=Access.NONE.value)
     created_at: Mapped[datetime]
+    warned_at: Mapped[datetime | None] = mapped_column(comment="when they read the content warning and went on")
+    left_at: Mapped[datetime | None] = mapped_column(
+        comment="when they ended their judging themselves; null once they judge again"
+    )
 
     user: Mapped[User] = relationship(lazy="joined")
     campaign: Mapped[Campaign] = relationship()

@@ -129,6 +129,8 @@ class CampaignForm(QuestionForm):
     top_p: Annotated[float, Field(gt=0, le=1)]
     max_tokens: Annotated[int, Field(ge=1, le=4096)]
     system_prompt: Text = ""
+    content_warning: Annotated[str, Field(max_length=2000)] = ""
+    editable_days: Annotated[int, Field(ge=0, le=3650)] = 7
     turns_over: Checkbox = False
 
     @field_validator("source")

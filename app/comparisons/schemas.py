@@ -6,6 +6,7 @@ from datetime import date, datetime
 from pydantic import BaseModel, ConfigDict
 
 from app.comparisons.service.answers import Given
+from app.comparisons.service.editing import ALL_BAD
 from app.comparisons.service.judging import Verdict
 from app.comparisons.service.presenting import MOST_LEFT
 
@@ -65,6 +66,20 @@ class JudgmentForm(DeskForm):
             ui_version=self.ui_version,
             revision=self.revision,
         )
+
+
+class ChangeForm(JudgmentForm):
+    """Another verdict on what was judged. `chosen` is that on a pair, in one value: `2>1`, `2>1:3`, `all_bad`."""
+
+    chosen: str = ""
+
+    def verdict(self) -> Verdict:
+        """The verdict in the terms of the service."""
+        if self.chosen == ALL_BAD:
+            given = self.model_copy(update={"all_bad": True})
+        else:
+            given = self.model_copy(update={"graded": self.chosen or self.graded})
+        return super(ChangeForm, given).verdict()
 
 
 class SkipForm(DeskForm):

@@ -10,17 +10,20 @@ from sqlalchemy.orm import Session
 from app.accounts.access import CurrentPerson
 from app.accounts.models import Role
 from app.campaigns.access import JudgedCampaign
+from app.campaigns.asking import asked_by
 from app.campaigns.models import CampaignState
 from app.campaigns.service import list_campaigns, progress_by_person
+from app.campaigns.service.leaving import awaits_warning, left_campaigns
 from app.clock import Now
 from app.comparisons.access import OwnAssignment
 from app.comparisons.models import AssignmentState
-from app.comparisons.schemas import JudgmentForm, RetractionForm, SkipForm
-from app.comparisons.service import judging, leasing
+from app.comparisons.schemas import ChangeForm, JudgmentForm, RetractionForm, SkipForm
+from app.comparisons.service import editing, judging, leasing
 from app.comparisons.service.desk import HeldAssignment, hold_desk
-from app.comparisons.service.history import past_verdicts
+from app.comparisons.service.history import Decision, HistorySearch, past_verdicts
 from app.comparisons.service.presenting import present_desk
 from app.comparisons.service.queueing import request_fill
+from app.comparisons.service.working import ahead_of
 from app.database import DbSession
 from app.errors import Conflict
 from app.forms import Submission, submitted
@@ -38,15 +41,23 @@ def home(request: Request, person: CurrentPerson, session: DbSession) -> Respons
     """The campaigns in which a person judges; who has nothing but one of them goes straight there."""
     listed = list_campaigns(session, person=person)
     judged = [item for item in listed if item.judges]
-    if person.role is Role.ANNOTATOR and len(judged) == 1:
+    left = left_campaigns(session, user_id=person.id)
+    if person.role is Role.ANNOTATOR and len(judged) == 1 and not left:
         return _to_judging(request, judged[0].campaign.id)
     own = {item.campaign.id: progress_by_person(session, item.campaign.id).get(person.id) for item in judged}
-    return render(request, "comparisons/home.html", judged=judged, own=own, has_others=len(judged) < len(listed))
+    open_ids = [item.campaign.id for item in judged if item.campaign.is_open]
+    ahead = {each: ahead_of(session, campaign_id=each, user_id=person.id) for each in open_ids}
+    has_others = len(judged) < len(listed)
+    return render(
+        request, "comparisons/home.html", judged=judged, own=own, ahead=ahead, has_others=has_others, left=left
+    )
 
 
 @router.get("/campaigns/{campaign_id}/judge", name="comparisons:judge")
 def judge(request: Request, campaign: JudgedCampaign, person: CurrentPerson, session: DbSession, now: Now) -> Response:
-    """The comparison at this person's desk, or the next one."""
+    """The comparison at this person's desk, or the next one; before the first, what the campaign warns of."""
+    if awaits_warning(session, campaign=campaign, user_id=person.id):
+        return _to_warning(request, campaign.id)
     hold_desk(session, annotator_id=person.id)
     template = "comparisons/_judging_panel.html" if is_htmx(request) else "comparisons/judge.html"
     return _desk(
@@ -142,11 +153,56 @@ def renew(request: Request, assignment: OwnAssignment, session: DbSession, now: 
 
 @router.get("/campaigns/{campaign_id}/judgments", name="comparisons:history")
 def history(
-    request: Request, campaign: JudgedCampaign, person: CurrentPerson, session: DbSession, page: int = 1
+    *,
+    request: Request,
+    campaign: JudgedCampaign,
+    person: CurrentPerson,
+    session: DbSession,
+    page: int = 1,
+    q: str = "",
+    decision: str = "",
+    flag: str = "",
+    said: str = "",
 ) -> Response:
-    """What this person decided in the campaign, newest first."""
-    past = past_verdicts(session, campaign_id=campaign.id, annotator_id=person.id, page=page)
-    return render(request, "comparisons/history.html", campaign=campaign, past=past)
+    """What this person decided in the campaign, or what of it they look for, newest first."""
+    search = HistorySearch.typed(q=q, decision=decision, flag=flag)
+    past = past_verdicts(session, campaign_id=campaign.id, annotator_id=person.id, page=page, search=search)
+    asked = [asked_by(revision.criteria, revision.scales) for revision in campaign.revisions]
+    return render(
+        request,
+        "comparisons/history.html",
+        campaign=campaign,
+        past=past,
+        search=search,
+        decisions=list(Decision),
+        flags=list(dict.fromkeys(flag for each in asked for flag in each.flags)),
+        said=said,
+    )
+
+
+@router.get("/assignments/{assignment_id}/judgment", name="comparisons:edit")
+def edit(request: Request, assignment: OwnAssignment, session: DbSession, now: Now) -> Response:
+    """A judgment of one's own opened again, with what was answered."""
+    _require_still_judging(assignment)
+    past = editing.open_judgment(session, assignment=assignment, now=now)
+    return render(request, "comparisons/edit.html", past=past)
+
+
+@router.post("/assignments/{assignment_id}/revision", name="comparisons:revise")
+def revise(
+    request: Request,
+    assignment: OwnAssignment,
+    session: DbSession,
+    now: Now,
+    form: Annotated[Submission[ChangeForm], submitted(ChangeForm)],
+) -> Response:
+    """Record another verdict on what was judged, as its next revision."""
+    given = form.checked()
+    _require_still_judging(assignment)
+    editing.change_judgment(session, assignment=assignment, verdict=given.verdict(), key=given.key, now=now)
+    request.app.state.hub.announce_soon("campaign", assignment.campaign_id)
+    path = request.app.url_path_for("comparisons:history", campaign_id=assignment.campaign_id)
+    return RedirectResponse(f"{path}?said=changed#past-{assignment.id}", status_code=303)
 
 
 def _answer(
@@ -237,6 +293,11 @@ def _away(request: Request) -> Response:
     """To the start page, for who no longer judges here; what they sent has been recorded all the same."""
     home = str(request.app.url_path_for("home"))
     return Response(headers={"HX-Redirect": home}) if is_htmx(request) else RedirectResponse(home, status_code=303)
+
+
+def _to_warning(request: Request, campaign_id: int) -> Response:
+    path = str(request.app.url_path_for("comparisons:warning", campaign_id=campaign_id))
+    return Response(headers={"HX-Redirect": path}) if is_htmx(request) else RedirectResponse(path, status_code=303)
 
 
 def _to_judging(request: Request, campaign_id: int) -> Response:

@@ -1,7 +1,7 @@
 // The judging page beyond its forms: keys, one verdict per press, active time, signs of life, where focus goes, and
 // verdicts that could not be sent, which wait in the outbox and are sent again by themselves.
 
-import { REFUSED, RECORDED, SIGNED_OUT, UNREACHED, forget, keep, outcomeOf, send, waiting } from "./outbox.js";
+import { REFUSED, RECORDED, SIGNED_OUT, UNREACHED, draftOf, forget, keep, outcomeOf, send, waiting } from "./outbox.js";
 
 const IDLE_AFTER_MS = 30_000;
 const RENEW_EVERY_MS = 180_000;
@@ -14,6 +14,7 @@ const BOUNCE_MS = 150; // nobody means two presses of one key this close togethe
 const unsent = document.getElementById("judging-unsent");
 const said = document.getElementById("judging-said");
 const panel = () => document.getElementById("judging-panel");
+const verdictForm = () => document.getElementById("verdict");
 const isOurs = (element) => element instanceof HTMLFormElement && panel()?.contains(element);
 
 let underWay = null; // the form whose answer is awaited
@@ -98,22 +99,11 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (event.detail > 1 && isOurs(button?.form)) event.preventDefault();
   if (button?.matches("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
-  if (button?.matches("[data-reason]")) toggleReason(button);
+  if (button?.matches("[data-reason]")) import("./reasons.js").then(({ toggle }) => toggle(button));
   if (!button?.matches("[data-difference]")) return;
   marksDifferences = !marksDifferences;
   compare({ aloud: true });
 }, true);
-
-// Reasons at hand are put into the rationale, each on a line of its own, and taken out again.
-function toggleReason(button) {
-  const field = document.getElementById("rationale");
-  const lines = field.value.split("\n").filter((line) => line.trim());
-  const at = lines.indexOf(button.textContent);
-  if (at < 0) lines.push(button.textContent);
-  else lines.splice(at, 1);
-  field.value = lines.join("\n");
-  button.setAttribute("aria-pressed", String(at < 0));
-}
 
 // One request at a time. What is sent again after a failure carries the same key and is recorded once.
 document.addEventListener("submit", (event) => {
@@ -158,6 +148,7 @@ document.addEventListener("htmx:before:swap", (event) => {
   if (!response) return;
   const outcome = outcomeOf(response.status);
   if (underWay && [RECORDED, REFUSED].includes(outcome)) forget(posted.id);
+  if (underWay && outcome === RECORDED) dropDraft(posted.url);
   if (underWay && response.status === 403) location.reload(); // signed in anew elsewhere: another proof
   if (response.status < 400 || hx?.retarget) return;
   event.preventDefault();
@@ -188,6 +179,7 @@ async function sendWaiting() {
     if (outcome === UNREACHED) return sendAgainLater();
     if (outcome === SIGNED_OUT) return location.reload(); // to the sign-in page, and back with another proof
     if (outcome === REFUSED) sessionStorage.setItem(REFUSED_HERE, "yes");
+    if (outcome === RECORDED) dropDraft(verdict.url);
     await forget(verdict.id);
   }
   location.reload();
@@ -202,12 +194,26 @@ if (sessionStorage.getItem(REFUSED_HERE)) {
 addEventListener("online", () => { if (isHeld) sendWaiting(); });
 sendWaiting();
 
-// More than two are ranked by a module of their own, which pairs never load.
+// More than two are ranked by a module of their own, which pairs never load; it starts from where a draft left off.
 async function rank() {
+  const form = verdictForm();
+  if (form && sessionStorage.getItem(draftOf(document.body.dataset.user, form.action))) (await import("./drafts.js")).restore(form);
+  if (panel()?.querySelector("[data-reason]")) (await import("./reasons.js")).show();
   if (panel()?.querySelector("[data-strip]")) (await import("./ranking.js")).wake(panel());
 }
 
 rank();
+
+function dropDraft(url) {
+  if (/\/(judgment|skip)$/.test(url)) sessionStorage.removeItem(draftOf(document.body.dataset.user, url));
+}
+
+for (const change of ["input", "change"]) {
+  document.addEventListener(change, async (event) => {
+    const form = verdictForm();
+    if (form && event.target.form === form) (await import("./drafts.js")).save(form);
+  });
+}
 
 document.addEventListener("htmx:after:swap", () => {
   const current = panel();

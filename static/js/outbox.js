@@ -36,6 +36,9 @@ export const waiting = async (user) => {
   return found.sort((one, other) => one.at - other.at);
 };
 
+// Where the draft of what is being decided lies until then (drafts.js), by person and assignment.
+export const draftOf = (user, url) => `palate-draft ${user} ${url.match(/assignments\/([^/]+)/)?.[1]}`;
+
 export const RECORDED = "recorded";
 export const REFUSED = "refused"; // it will never be taken: it was not theirs, or cannot be read
 export const SIGNED_OUT = "signed out";

@@ -8,6 +8,14 @@ export class Ranking {
     this.count = count;
   }
 
+  // What a field holds; what is no ranking of `count` positions, whole or begun, is none at all.
+  static read(text, count) {
+    const groups = text.trim() ? text.split(">").map((group) => group.split("=").map(Number)) : [];
+    const places = groups.flat();
+    const isOne = new Set(places).size === places.length && places.every((place) => place >= 1 && place <= count && Number.isInteger(place));
+    return new Ranking(isOne ? groups : [], count);
+  }
+
   toString() { return this.groups.map((group) => [...group].sort((a, b) => a - b).join("=")).join(">"); }
 
   get flat() { return this.groups.flat(); }
@@ -93,7 +101,7 @@ class Strip {
     this.panel = root.closest("#judging-panel");
     this.selected = null;
     this.past = [];
-    this.ranking = new Ranking([], this.count);
+    this.ranking = Ranking.read(this.field.value, this.count);
     root.classList.add("is-live");
     this.panel.addEventListener("click", (event) => this.pressed(event));
     if (matchMedia("(any-pointer: coarse)").matches) this.letDrag(); // a finger gives no notice
@@ -208,6 +216,7 @@ class Strip {
   }
 
   tell() {
+    this.field.dispatchEvent(new Event("change", { bubbles: true }));
     const about = this.selected === null ? "" : this.words(this.selected);
     this.live.textContent = this.ranking.isWhole ? `${about}. ${this.said.whole}` : about;
   }

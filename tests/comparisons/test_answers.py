@@ -160,6 +160,14 @@ def test_where_criteria_stand_alone_the_verdict_is_what_they_say_together(
     first, second = judgment.assignment.shown_order
     assert judgment.ranking == [[second], [first]]
     assert judgment.criteria == {"helpful": [[second], [first]], "honest": [sorted([first, second])]}
+    opened = browser.get(address).text
+    assert 'name="criterion-1" value="2>1" data-answer="2" checked>' in opened
+    assert 'name="chosen"' not in opened
+    _, key = _form(opened, "revision")
+    changed = {"key": key, "criterion-1": "1>2", "criterion-2": "1=2"}
+    assert browser.post(address.replace("/judgment", "/revision"), data=changed).status_code == 303
+    rankings = session.scalars(select(Judgment.ranking).order_by(Judgment.revision)).all()
+    assert rankings == [[[second], [first]], [[first], [second]]]
 
 
 def test_a_manager_sees_the_form_before_it_is_saved(session: Session, signed_in: SignedIn) -> None:
@@ -181,8 +189,8 @@ def _annotator(session: Session, campaign: Campaign, signed_in: SignedIn) -> Tes
     return signed_in(session.get_one(User, desk.annotator_id))
 
 
-def _form(page: str) -> tuple[str, str]:
-    address = re.search(r'action="(/assignments/[^"]+/judgment)"', page)
+def _form(page: str, action: str = "judgment") -> tuple[str, str]:
+    address = re.search(rf'action="(/assignments/[^"]+/{action})"', page)
     key = re.search(r'name="key" value="([^"]+)"', page)
     assert address
     assert key

@@ -11,6 +11,7 @@ from app.accounts.models import User
 from app.audit import record_deed
 from app.campaigns.access import ceiling
 from app.campaigns.models import Campaign, CampaignKind, CampaignRevision, CampaignState, Enrolment
+from app.campaigns.service.leaving import warn_anew
 from app.deployments.models import Alias, ModelLine, ModelVersion
 from app.errors import Conflict, Invalid
 from app.queue import enqueue
@@ -56,6 +57,8 @@ class CampaignPlan:
     temperature: float = 0.9
     top_p: float = 0.95
     max_tokens: int = 256
+    editable_days: int = 7
+    content_warning: str = ""
 
 
 def create_campaign(
@@ -116,6 +119,8 @@ def edit_campaign(
     if not changes:
         return False
     session.refresh(campaign)
+    if changes.get("content_warning"):
+        warn_anew(session, campaign=campaign)
     record_deed(
         session,
         action="campaign.edited",
@@ -168,7 +173,9 @@ def current_revision(session: Session, campaign_id: int) -> CampaignRevision:
 
 def _checked_plan(session: Session, plan: CampaignPlan) -> CampaignPlan:
     """The plan, tidied; raises Invalid, in words, for what the table would refuse."""
-    plan = replace(plan, name=" ".join(plan.name.split()), system_prompt=plan.system_prompt.strip())
+    plan = replace(
+        plan, name=" ".join(plan.name.split()), system_prompt=plan.system_prompt.strip(), content_warning=_warning(plan)
+    )
     if not plan.name or len(plan.name) > LONGEST_NAME:
         raise Invalid(_("Give the campaign a name of at most %(longest_name)s characters.", longest_name=LONGEST_NAME))
     if plan.samples_drawn < plan.completions_per_comparison:
@@ -184,6 +191,11 @@ def _checked_plan(session: Session, plan: CampaignPlan) -> CampaignPlan:
         raise Invalid(_("Name the line that the model belongs to."))
     _require_model(session, plan)
     return plan
+
+
+def _warning(plan: CampaignPlan) -> str:
+    """The warning as it is kept; browsers send line ends as CR LF, which must not make another one."""
+    return plan.content_warning.replace("\r\n", "\n").strip()
 
 
 def _require_model(session: Session, plan: CampaignPlan) -> None:

@@ -185,6 +185,8 @@ def _set_part(
     if enrolment is None:
         enrolment = Enrolment(campaign_id=campaign.id, user_id=user.id, judges=judges, access=access, created_at=now)
         session.add(enrolment)
+    if judges and not enrolment.judges:
+        enrolment.left_at = None
     enrolment.judges, enrolment.access = judges, access
     session.flush()
     announce(session, "person", user.id)

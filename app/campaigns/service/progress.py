@@ -46,6 +46,13 @@ class PersonProgress:
     skipped: int
     last_judged_at: datetime | None
     rejected: int = 0
+    active_ms: int = 0
+    """Time that the page measured, over all that was judged, taken back or not."""
+
+    @property
+    def active_minutes(self) -> int:
+        """The same for people."""
+        return round(self.active_ms / 60_000)
 
 
 _COUNTS = text(
@@ -102,10 +109,15 @@ _BY_PERSON = text(
     ), of_skips AS (
       SELECT annotator_id AS user_id, count(*) AS skipped
       FROM assignments WHERE campaign_id = :id AND state = 'skipped' GROUP BY annotator_id
+    ), of_time AS (
+      SELECT judgments.annotator_id AS user_id, CAST(sum(active_ms) AS bigint) AS active_ms
+      FROM judgments JOIN comparisons ON comparisons.id = judgments.comparison_id
+      WHERE comparisons.campaign_id = :id AND active_ms IS NOT NULL GROUP BY judgments.annotator_id
     )
     SELECT user_id, coalesce(judgments, 0) AS judgments, coalesce(surplus, 0) AS surplus,
-           coalesce(rejected, 0) AS rejected, coalesce(skipped, 0) AS skipped, last_judged_at
-    FROM of_judgments FULL JOIN of_skips USING (user_id)
+           coalesce(rejected, 0) AS rejected, coalesce(skipped, 0) AS skipped, last_judged_at,
+           coalesce(active_ms, 0) AS active_ms
+    FROM of_judgments FULL JOIN of_skips USING (user_id) LEFT JOIN of_time USING (user_id)
     """
 )
 

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -59,6 +60,9 @@ class HeldAssignment:
     """Of the judgments given on it; 0 where there is none yet."""
     question: Question
     """Of the revision now in force."""
+    closed_at: datetime | None
+    editable_for: timedelta
+    """How long its campaign lets people change a judgment; zero: never."""
 
 
 QUESTION = """
@@ -69,7 +73,8 @@ QUESTION = """
 """
 _ASSIGNMENT = f"""
     SELECT assignments.id, assignments.comparison_id, assignments.campaign_id, assignments.annotator_id,
-           assignments.state, assignments.shown_order, campaigns.state AS campaign_state,
+           assignments.state, assignments.shown_order, assignments.closed_at, campaigns.state AS campaign_state,
+           campaigns.editable_days,
            coalesce(enrolments.judges, false) AS still_judges,
            (SELECT coalesce(max(revision), 0) FROM judgments WHERE assignment_id = assignments.id) AS last_revision,
            question.revision_id, question.number, question.ties_allowed, question.all_bad_allowed,
@@ -104,6 +109,8 @@ def hold_assignment(session: Session, *, assignment_id: uuid.UUID, annotator_id:
         still_judges=row.still_judges,
         last_revision=row.last_revision,
         question=question_of(row),
+        closed_at=row.closed_at,
+        editable_for=timedelta(days=row.editable_days),
     )
 
 

@@ -2,16 +2,57 @@
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.campaigns.models import Campaign
+from app.comparisons.filters import terms
 from app.comparisons.ranking import Groups, format_ranking, to_positions
+from app.comparisons.service.judging import SLIP
 from app.comparisons.service.presenting import ShownMessage, shown_messages
 
 PER_PAGE = 20
+LONGEST_QUERY = 400
+
+
+class Decision(StrEnum):
+    """What one decided, as far as one looks for it."""
+
+    PREFERRED = "preferred"
+    TIE = "tie"
+    ALL_BAD = "all_bad"
+    SKIPPED = "skipped"
+    SET_ASIDE = "set_aside"
+
+
+@dataclass(frozen=True)
+class HistorySearch:
+    """What somebody looks for among what they decided; what is blank does not narrow.
+
+    `words`, and "phrases" in quotes, may stand in what was shown and in what the person wrote themselves. Instructions
+    to the model were not shown, and are not searched.
+    """
+
+    words: str = ""
+    decision: Decision | None = None
+    flag: str = ""
+
+    @classmethod
+    def typed(cls, *, q: str, decision: str, flag: str) -> "HistorySearch":
+        """A search as an address has it; a decision that there is not does not narrow."""
+        words, flag = (each.replace("\x00", "").encode("utf-8", "ignore").decode().strip() for each in (q, flag))
+        known = Decision(decision) if decision in set(Decision) else None
+        return cls(words=words[:LONGEST_QUERY], decision=known, flag=flag[:LONGEST_QUERY])
+
+    @property
+    def address(self) -> dict[str, str]:
+        """As an address has it: only what narrows."""
+        given = {"q": self.words, "decision": self.decision.value if self.decision else "", "flag": self.flag}
+        return {name: value for name, value in given.items() if value}
 
 
 @dataclass(frozen=True)
@@ -44,6 +85,16 @@ class PastVerdict:
     rationale: str = ""
     undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
 
+    def may_be_undone(self, campaign: Campaign, now: datetime) -> bool:
+        """Whether its person may still take it back."""
+        in_time = self.skipped or now - self.decided_at < max(timedelta(days=campaign.editable_days), SLIP)
+        return campaign.is_open and not self.set_aside and in_time
+
+    def may_be_changed(self, campaign: Campaign, now: datetime) -> bool:
+        """Whether its person may still give another verdict in its place."""
+        in_time = now - self.decided_at < timedelta(days=campaign.editable_days)
+        return campaign.is_open and not (self.set_aside or self.skipped) and in_time
+
     @property
     def is_tie(self) -> bool:
         """Whether none was preferred, for all are equally good."""
@@ -59,8 +110,7 @@ class HistoryPage:
     has_more: bool
 
 
-_HISTORY = text(
-    """
+_HISTORY = """
     SELECT assignments.id, assignments.state, assignments.shown_order, assignments.closed_at, assignments.skip_reason,
            prompts.messages,
            last.ranking, coalesce(last.all_bad, false) AS all_bad, last.strengths, last.criteria, last.ratings,
@@ -80,17 +130,36 @@ _HISTORY = text(
     WHERE assignments.annotator_id = :annotator_id AND assignments.campaign_id = :campaign_id
       AND (assignments.state IN ('judged', 'skipped')
            OR (assignments.state = 'expired' AND assignments.closed_at IS NOT NULL AND rejection.state = 'rejected'))
+    {narrowed}
     ORDER BY assignments.closed_at DESC, assignments.leased_at DESC, assignments.id
     LIMIT :limit OFFSET :offset
-    """
-)
+"""
+
+_DECIDED = {
+    Decision.PREFERRED: "assignments.state <> 'skipped' AND NOT last.all_bad AND jsonb_array_length(last.ranking) > 1",
+    Decision.TIE: "assignments.state <> 'skipped' AND NOT last.all_bad AND jsonb_array_length(last.ranking) = 1",
+    Decision.ALL_BAD: "last.all_bad",
+    Decision.SKIPPED: "assignments.state = 'skipped'",
+    Decision.SET_ASIDE: "rejection.state = 'rejected'",
+}
+_FLAGGED = """EXISTS (SELECT FROM jsonb_each(last.flags) AS raised
+                      WHERE raised.value @> jsonb_build_array(CAST(:flag AS text)))"""
+_HAS_TERM = """(
+    EXISTS (SELECT FROM jsonb_array_elements(prompts.messages) AS message
+            WHERE message ->> 'role' <> 'system' AND message ->> 'content' ILIKE :{term})
+    OR EXISTS (SELECT FROM completions WHERE id = ANY(assignments.shown_order) AND text ILIKE :{term})
+    OR last.rationale ILIKE :{term} OR assignments.skip_reason ILIKE :{term})"""
 
 
-def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page: int) -> HistoryPage:
-    """A page of what a person decided in a campaign; `page` counts from 1."""
+def past_verdicts(
+    session: Session, *, campaign_id: int, annotator_id: int, page: int, search: HistorySearch = HistorySearch()
+) -> HistoryPage:
+    """A page of what a person decided in a campaign, or of what of it they look for; `page` counts from 1."""
     number = min(max(page, 1), 1_000_000)
     person = {"campaign_id": campaign_id, "annotator_id": annotator_id}
-    rows = session.execute(_HISTORY, {**person, "limit": PER_PAGE + 1, "offset": (number - 1) * PER_PAGE}).all()
+    conditions, given = _narrowed(search)
+    query = text(_HISTORY.replace("{narrowed}", "".join(f" AND {condition}" for condition in conditions)))
+    rows = session.execute(query, {**person, **given, "limit": PER_PAGE + 1, "offset": (number - 1) * PER_PAGE}).all()
     verdicts = [
         PastVerdict(
             assignment_id=row.id,
@@ -109,6 +178,21 @@ def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page
         for row in rows[:PER_PAGE]
     ]
     return HistoryPage(number, verdicts, has_more=len(rows) > PER_PAGE)
+
+
+def _narrowed(search: HistorySearch) -> tuple[list[str], dict[str, str]]:
+    """Conditions, and what stands for the names in them."""
+    conditions, given = [], {}
+    if search.decision is not None:
+        conditions.append(_DECIDED[search.decision])
+    if search.flag:
+        conditions.append(_FLAGGED)
+        given["flag"] = search.flag
+    for number, term in enumerate(terms(search.words)):
+        conditions.append(_HAS_TERM.format(term=f"term_{number}"))
+        escaped = term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        given[f"term_{number}"] = f"%{escaped}%"
+    return conditions, given
 
 
 def _beside(row: Any) -> dict[str, Any]:

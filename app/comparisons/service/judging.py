@@ -20,6 +20,8 @@ from app.errors import Conflict, Invalid
 from app.wording import gettext as _
 
 LONGEST_ACTIVE_MS = 24 * 60 * 60 * 1000
+SLIP = timedelta(hours=1)
+"""For so long a verdict can be taken back whatever the campaign says: a slip of the finger is no change of mind."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +81,36 @@ _RECORD = """
       UPDATE slots SET assignment_id = %(assignment_id)s, judgment_id = verdict.id FROM place, verdict
       WHERE slots.comparison_id = place.comparison_id AND slots.number = place.number
     ), closed AS (
-      UPDATE assignments SET state = 'judged', closed_at = %(now)s, skip_reason = '' WHERE id = %(assignment_id)s
+      UPDATE assignments SET state = 'judged', skip_reason = '',
+        closed_at = CASE WHEN %(in_place)s THEN closed_at ELSE %(now)s END
+      WHERE id = %(assignment_id)s
     )
     SELECT id, surplus FROM verdict
 """
 
 
 def record_judgment(
-    session: Session, *, assignment: HeldAssignment, verdict: Verdict, key: uuid.UUID, now: datetime
+    session: Session,
+    *,
+    assignment: HeldAssignment,
+    verdict: Verdict,
+    key: uuid.UUID,
+    now: datetime,
+    in_place: bool = False,
 ) -> Recorded:
     """Record the annotator's verdict and close the assignment.
 
     A replay (same annotator, same key) returns the judgment it first made. A late verdict whose slot has been
-    filled is kept as surplus; another verdict on what was judged already is its next revision. Raises Invalid
-    for a ranking that cannot be read or that the campaign does not allow. Where criteria stand in the verdict's place,
-    the ranking is what they say together.
+    filled is kept as surplus; another verdict on what was judged already is its next revision, and `in_place` leaves
+    it where it stands among what its person decided. Raises Invalid for a ranking that cannot be read or that the
+    campaign does not allow, Conflict where what was judged may no longer be changed. Where criteria
+    stand in the verdict's place, the ranking is what they say together.
     """
     held = {"comparison_id": assignment.comparison_id, "annotator_id": assignment.annotator_id, "key": key}
     replayed = get_row(session, _HOLD_COMPARISON, held)
     if replayed.id is not None:
         return Recorded(replayed.id, replayed.surplus, replayed=True)
+    _require_changeable(assignment, now)
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
     by_criteria = question.asked.criteria_alone and not verdict.all_bad
     order = assignment.shown_order
@@ -126,6 +138,7 @@ def record_judgment(
             "ui_version": verdict.ui_version[:40],
             "set_aside": _was_set_aside(session, assignment),
             "now": now,
+            "in_place": in_place,
             "criteria": _json(answers.criteria),
             "ratings": _json(answers.ratings),
             "flags": _json(answers.flags),
@@ -166,6 +179,14 @@ def _question_shown(session: Session, *, assignment: HeldAssignment, number: int
         ).where(CampaignRevision.campaign_id == assignment.campaign_id, CampaignRevision.number == number)
     ).one_or_none()
     return question_of(shown) if shown is not None else assignment.question
+
+
+def _require_changeable(assignment: HeldAssignment, now: datetime) -> None:
+    """What has no verdict yet always takes one; a verdict gives way to another for as long as its campaign says."""
+    if assignment.state is not AssignmentState.JUDGED or assignment.closed_at is None:
+        return
+    if now - assignment.closed_at >= max(assignment.editable_for, SLIP):
+        raise Conflict(_("This was judged too long ago to be changed. Ask the manager of the campaign."))
 
 
 def _was_set_aside(session: Session, assignment: HeldAssignment) -> bool:
@@ -214,14 +235,15 @@ def retract(session: Session, *, assignment: HeldAssignment, key: uuid.UUID, las
     """Undo: put a judged or skipped comparison back on its person's screen, in the place of what is there.
 
     A judgment gets a `retracted` revision, and its slot goes to the same person under a fresh lease. Asking
-    for what is on the screen already changes nothing. Raises Conflict where the campaign hands out nothing, and where
-    a manager set the judgment aside.
+    for what is on the screen already changes nothing. Raises Conflict where the campaign hands out nothing, where it
+    is too late, and where a manager set the judgment aside.
     """
     replay = find_row(session, _REPLAYED, {"annotator_id": assignment.annotator_id, "key": key})
     if assignment.state is AssignmentState.OPEN or replay is not None:
         return
     if assignment.campaign_state is not CampaignState.OPEN:
         raise Conflict(_("This campaign is not open at present, so what was decided stays as it is."))
+    _require_changeable(assignment, now)
     if _was_set_aside(session, assignment):
         raise Conflict(_("A manager has set this judgment aside, so it cannot be judged again. Your history says why."))
     put_back_open(
