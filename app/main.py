@@ -16,6 +16,7 @@ from app.clock import Clock, utc_now
 from app.comparisons.browsing import router as browsing
 from app.comparisons.changing import router as changing
 from app.comparisons.views import router as comparisons
+from app.comparisons.writing import router as writing
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.datasets.views import router as datasets
 from app.errors import add_error_pages
@@ -101,6 +102,7 @@ def routers() -> list[APIRouter]:
         accounts,
         campaigns,
         prompts,
+        writing,
         browsing,
         changing,
         datasets,

@@ -56,6 +56,8 @@ class Asked(Stored):
     rating: int = 0
     flags: tuple[str, ...] = ()
     rationale: Rationale = Rationale.NONE
+    corrections: bool = False
+    """Whether annotators may write a better one after their verdict."""
 
     def beside(self, count: int) -> bool:
         """Whether anything is asked beside verdict and strength on `count` completions; criteria are for two."""

@@ -36,6 +36,7 @@ class AskedForm(BaseModel):
     rating: Annotated[int, Field(ge=0, le=10)] = 0
     flags: Text = ""
     rationale: Rationale = Rationale.NONE
+    corrections: Checkbox = False
 
     @field_validator("criteria", "flags")
     @classmethod
@@ -71,6 +72,7 @@ class AskedForm(BaseModel):
             rating=self.rating,
             flags=tuple(self.flags.splitlines()),
             rationale=self.rationale,
+            corrections=self.corrections,
         )
 
 

@@ -266,10 +266,18 @@ class CampaignQueue(Base):
 
 
 class Demonstration(Base):
-    """A person's own or corrected completion: labelled data for supervised fine-tuning."""
+    """A person's own or corrected completion: labelled data for supervised fine-tuning.
+
+    Never edited: a second thought is the next number of the same judgment. It holds as long as that judgment does: one
+    that was taken back, decided otherwise or set aside takes what was written under it along.
+    """
 
     __tablename__ = "demonstrations"
-    __table_args__ = (Index(None, "campaign_id"),)
+    __table_args__ = (
+        UniqueConstraint("judgment_id", "number"),
+        UniqueConstraint("author_id", "key"),
+        Index(None, "campaign_id"),
+    )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
@@ -278,6 +286,10 @@ class Demonstration(Base):
     author_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     corrects_id: Mapped[int | None] = mapped_column(ForeignKey("completions.id"), comment="the completion corrected")
     judgment_id: Mapped[int | None] = mapped_column(ForeignKey("judgments.id"))
+    number: Mapped[int] = mapped_column(
+        server_default=text("1"), comment="from 1; the highest of a judgment is in force"
+    )
+    key: Mapped[uuid.UUID | None] = mapped_column(comment="idempotency key of the submission")
     created_at: Mapped[datetime]
 
 
