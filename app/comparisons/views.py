@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from app.accounts.access import CurrentPerson
 from app.accounts.models import Role
 from app.campaigns.access import JudgedCampaign
+from app.campaigns.asking import asked_by
 from app.campaigns.models import CampaignState
-from app.campaigns.service import list_campaigns, progress_by_person
+from app.campaigns.service import current_revision, list_campaigns, progress_by_person
 from app.clock import Now
 from app.comparisons.access import OwnAssignment
 from app.comparisons.models import AssignmentState
@@ -146,7 +147,9 @@ def history(
 ) -> Response:
     """What this person decided in the campaign, newest first."""
     past = past_verdicts(session, campaign_id=campaign.id, annotator_id=person.id, page=page)
-    return render(request, "comparisons/history.html", campaign=campaign, past=past)
+    revision = current_revision(session, campaign.id)
+    corrects = asked_by(revision.criteria, revision.scales).corrections
+    return render(request, "comparisons/history.html", campaign=campaign, past=past, corrects=corrects)
 
 
 def _answer(

@@ -31,12 +31,12 @@ def upgrade() -> None:
     op.add_column(
         "demonstrations", sa.Column("key", sa.Uuid(), nullable=True, comment="idempotency key of the submission")
     )
-    op.create_unique_constraint(op.f("uq_demonstrations_judgment_id"), "demonstrations", ["judgment_id", "number"])
-    op.create_unique_constraint(op.f("uq_demonstrations_author_id"), "demonstrations", ["author_id", "key"])
+    op.create_unique_constraint(op.f("uq_demonstrations_judgment_id_number"), "demonstrations", ["judgment_id", "number"])
+    op.create_unique_constraint(op.f("uq_demonstrations_author_id_key"), "demonstrations", ["author_id", "key"])
 
 
 def downgrade() -> None:
-    op.drop_constraint(op.f("uq_demonstrations_author_id"), "demonstrations", type_="unique")
-    op.drop_constraint(op.f("uq_demonstrations_judgment_id"), "demonstrations", type_="unique")
+    op.drop_constraint(op.f("uq_demonstrations_author_id_key"), "demonstrations", type_="unique")
+    op.drop_constraint(op.f("uq_demonstrations_judgment_id_number"), "demonstrations", type_="unique")
     op.drop_column("demonstrations", "key")
     op.drop_column("demonstrations", "number")
