@@ -32,6 +32,8 @@ class ComparisonKind(StrEnum):
     GOLD = "gold"
     REPEAT = "repeat"
     ADJUDICATION = "adjudication"
+    DEMONSTRATION = "demonstration"
+    """A prompt to write a completion for: nothing is compared, and a judgment ranks nothing."""
 
 
 class ComparisonState(StrEnum):
@@ -42,7 +44,10 @@ class ComparisonState(StrEnum):
 
 
 class Comparison(Base):
-    """A prompt with two or more distinct completions, to be judged `redundancy` times."""
+    """A prompt with two or more distinct completions, to be judged `redundancy` times.
+
+    Of kind `demonstration`: a prompt alone, for which `redundancy` people are to write one.
+    """
 
     __tablename__ = "comparisons"
     __table_args__ = (
@@ -144,7 +149,8 @@ class JudgmentState(StrEnum):
 class Judgment(Base):
     """One revision of what an annotator decided. Never edited: a change of mind is the next revision.
 
-    `ranking` holds tie groups of completion ids, best first, or null where only `all_bad` was said.
+    `ranking` holds tie groups of completion ids, best first, or null where only `all_bad` was said; of a demonstration
+    it is empty, and what was written is the judgment's demonstration.
     An import's judgments name an external annotator instead of a user, and may lack assignment and key.
     """
 

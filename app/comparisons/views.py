@@ -11,7 +11,7 @@ from app.accounts.access import CurrentPerson
 from app.accounts.models import Role
 from app.campaigns.access import JudgedCampaign
 from app.campaigns.asking import asked_by
-from app.campaigns.models import CampaignState
+from app.campaigns.models import CampaignKind, CampaignState
 from app.campaigns.service import current_revision, list_campaigns, progress_by_person
 from app.clock import Now
 from app.comparisons.access import OwnAssignment
@@ -47,7 +47,9 @@ def home(request: Request, person: CurrentPerson, session: DbSession) -> Respons
 
 @router.get("/campaigns/{campaign_id}/judge", name="comparisons:judge")
 def judge(request: Request, campaign: JudgedCampaign, person: CurrentPerson, session: DbSession, now: Now) -> Response:
-    """The comparison at this person's desk, or the next one."""
+    """The comparison at this person's desk, or the next one; where prompts are written for, there."""
+    if campaign.kind is CampaignKind.DEMONSTRATION:
+        return RedirectResponse(request.app.url_path_for("comparisons:write", campaign_id=campaign.id), status_code=303)
     hold_desk(session, annotator_id=person.id)
     template = "comparisons/_judging_panel.html" if is_htmx(request) else "comparisons/judge.html"
     return _desk(

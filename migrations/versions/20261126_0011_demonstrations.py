@@ -1,7 +1,9 @@
-"""Annotators correct the better completion, and what they wrote before is kept.
+"""Annotators correct the better completion or write one for a prompt, and what they wrote before is kept.
 
 Adds a number to demonstrations, of which a judgment's highest is in force, and the key of the submission, so that one
-sent twice is stored once. The version before writes no demonstrations, and reads none.
+sent twice is stored once; the version before writes no demonstrations, and reads none. Allows comparisons of a further
+kind, prompts to write for; they are looked at for that while everybody goes on working. Going back is refused where there
+are any: the version before cannot read them.
 
 Revision: 0011, after 0008
 """
@@ -17,7 +19,12 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 
+KINDS = ("ordinary", "gold", "repeat", "adjudication")
+CHECK = "ck_comparisons_comparisonkind"
+
+
 def upgrade() -> None:
+    _allow_kinds(*KINDS, "demonstration")
     op.add_column(
         "demonstrations",
         sa.Column(
@@ -40,3 +47,11 @@ def downgrade() -> None:
     op.drop_constraint(op.f("uq_demonstrations_judgment_id_number"), "demonstrations", type_="unique")
     op.drop_column("demonstrations", "key")
     op.drop_column("demonstrations", "number")
+    _allow_kinds(*KINDS)
+
+
+def _allow_kinds(*kinds: str) -> None:
+    listed = ", ".join(f"'{kind}'" for kind in kinds)
+    op.execute(f"ALTER TABLE comparisons DROP CONSTRAINT IF EXISTS {CHECK}")
+    op.execute(f"ALTER TABLE comparisons ADD CONSTRAINT {CHECK} CHECK (kind IN ({listed})) NOT VALID")
+    op.execute(f"ALTER TABLE comparisons VALIDATE CONSTRAINT {CHECK}")

@@ -143,7 +143,6 @@ document.addEventListener("keydown", (event) => {
 // has to say about it is shown by sending it once more as any form; its key makes that harmless.
 let underWay = false;
 form.addEventListener("submit", async (event) => {
-  if (event.submitter?.hasAttribute("data-plain")) return;
   event.preventDefault();
   if (underWay) return;
   underWay = true;
@@ -166,3 +165,30 @@ form.addEventListener("submit", async (event) => {
   underWay = false;
   form.removeAttribute("aria-busy");
 });
+
+// --- Signs of life, and the time with the page in view and the person active
+
+const RENEW_EVERY_MS = 180_000;
+const IDLE_AFTER_MS = 30_000;
+const TICK_MS = 250;
+const measured = form.elements.namedItem("active_ms");
+let activeMs = 0;
+let lastTickAt = performance.now();
+let lastSignAt = lastTickAt;
+let renewedAt = lastTickAt;
+
+if (form.dataset.renewal) {
+  for (const sign of ["keydown", "pointerdown", "pointermove", "scroll", "wheel", "touchstart"]) {
+    document.addEventListener(sign, () => { lastSignAt = performance.now(); }, { passive: true, capture: true });
+  }
+  setInterval(() => {
+    const now = performance.now();
+    if (document.visibilityState === "visible" && now - lastSignAt < IDLE_AFTER_MS) activeMs += Math.min(now - lastTickAt, 4 * TICK_MS);
+    lastTickAt = now;
+    measured.value = String(Math.round(activeMs));
+    if (now - renewedAt < RENEW_EVERY_MS || now - lastSignAt > RENEW_EVERY_MS) return;
+    renewedAt = now;
+    const headers = JSON.parse(document.body.getAttribute("hx-headers:inherited"));
+    fetch(form.dataset.renewal, { method: "POST", headers }).catch(() => {}); // the next one will do
+  }, TICK_MS);
+}

@@ -1,4 +1,5 @@
-"""A better one than the better one: what annotators write after their verdict, starting from a completion's text.
+"""What people write themselves: the ideal completion for a prompt, or a better one after their verdict, starting from a
+completion's text.
 
 A correction belongs to the judgment that it follows, one in force at a time: writing again is the next number, and the
 one before is kept. Where the judgment is taken back or set aside its correction goes with it; after another verdict on
@@ -6,16 +7,17 @@ the same comparison what was written is there to start from.
 """
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.comparisons.models import AssignmentState, Demonstration
+from app.comparisons.models import AssignmentState, Comparison, Demonstration
 from app.comparisons.ranking import Groups
 from app.comparisons.service.desk import HeldAssignment
+from app.comparisons.service.judging import Recorded, Verdict, record_judgment
 from app.comparisons.service.presenting import ShownMessage, shown_messages
 from app.comparisons.service.rejecting import is_set_aside
 from app.database import find_row
@@ -131,6 +133,39 @@ def save_correction(
     )
 
 
+def submit_demonstration(
+    session: Session, *, assignment: HeldAssignment, text: str, key: uuid.UUID, verdict: Verdict, now: datetime
+) -> Recorded:
+    """Record what somebody wrote for a prompt: a judgment that ranks nothing and fills a slot as any, with its text.
+
+    A replay returns what was first recorded. Raises Invalid for a text that says nothing.
+    """
+    text = tidied(text)
+    recorded = record_judgment(
+        session, assignment=assignment, verdict=replace(verdict, is_demonstration=True), key=key, now=now
+    )
+    if not recorded.replayed:
+        comparison = session.get_one(Comparison, assignment.comparison_id)
+        add_demonstration(
+            session,
+            assignment=assignment,
+            prompt_id=comparison.prompt_id,
+            judgment_id=recorded.judgment_id,
+            corrects_id=None,
+            number=1,
+            text=text,
+            key=key,
+            now=now,
+        )
+    return recorded
+
+
+def written_before(session: Session, *, assignment_id: uuid.UUID) -> str:
+    """What somebody wrote for a prompt that is at their desk again; empty where it is new to them."""
+    row = find_row(session, _WRITTEN, {"assignment_id": assignment_id})
+    return str(row.text) if row is not None else ""
+
+
 def add_demonstration(
     session: Session,
     *,
@@ -206,7 +241,7 @@ def _standing_judgment(session: Session, assignment: HeldAssignment) -> Any:
         "shown_order": assignment.shown_order,
     }
     standing = find_row(session, _STANDING, given) if assignment.state is AssignmentState.JUDGED else None
-    if standing is None:
+    if standing is None or not assignment.shown_order:
         raise Conflict(_("Judge this comparison first; then you can write a better one."))
     if not (assignment.question.asked.corrections or standing.was_asked):
         raise Conflict(_("This campaign does not ask for completions of your own."))

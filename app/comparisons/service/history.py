@@ -100,7 +100,7 @@ def past_verdicts(session: Session, *, campaign_id: int, annotator_id: int, page
         PastVerdict(
             assignment_id=row.id,
             messages=shown_messages(row.messages),
-            completions=list(row.completions),
+            completions=list(row.completions or []),
             skipped=row.state == "skipped",
             skip_reason=row.skip_reason,
             all_bad=row.all_bad,

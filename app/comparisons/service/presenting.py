@@ -176,7 +176,7 @@ def _blind(lease: Lease, row: Any) -> BlindComparison:
     return BlindComparison(
         assignment_id=lease.assignment_id,
         messages=shown_messages(row.messages),
-        completions=list(row.completions),
+        completions=list(row.completions or []),
         question=question_of(row),
     )
 

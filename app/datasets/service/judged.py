@@ -17,6 +17,7 @@ from app.comparisons.models import (
     Assignment,
     Comparison,
     ComparisonCompletion,
+    ComparisonKind,
     Demonstration,
     Judgment,
     JudgmentState,
@@ -213,6 +214,7 @@ def _comparisons(*, campaign_ids: Collection[int], as_of: datetime, with_surplus
         )
         .join(Prompt, Comparison.prompt_id == Prompt.id)
         .where(and_(Comparison.campaign_id.in_(campaign_ids), judged.add_columns(Judgment.id).exists()))
+        .where(Comparison.kind != ComparisonKind.DEMONSTRATION)
         .order_by(side, Comparison.prompt_id, Comparison.id)
     )
 
