@@ -19,6 +19,7 @@ from app.comparisons.leaving import router as leaving
 from app.comparisons.previewing import router as previewing
 from app.comparisons.views import router as comparisons
 from app.comparisons.working import router as working
+from app.comparisons.writing import router as writing
 from app.database import SessionFactory, make_engine, make_session_factory
 from app.datasets.views import router as datasets
 from app.errors import add_error_pages
@@ -105,6 +106,7 @@ def routers() -> list[APIRouter]:
         accounts,
         campaigns,
         prompts,
+        writing,
         browsing,
         changing,
         working,

@@ -60,6 +60,8 @@ class Asked(Stored):
     flags: tuple[str, ...] = ()
     rationale: Rationale = Rationale.NONE
     reasons: tuple[str, ...] = ()
+    corrections: bool = False
+    """Whether annotators may write a better one after their verdict."""
 
     @property
     def beside(self) -> bool:

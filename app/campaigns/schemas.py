@@ -1,12 +1,12 @@
 """Forms of campaigns, with messages for the people who fill them in."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
 
 from app.accounts.credentials import email_problem
 from app.campaigns.asking import Asked, Criterion, Rationale, Strength, asked_by
-from app.campaigns.models import Access, Campaign, CampaignRevision
+from app.campaigns.models import Access, Campaign, CampaignKind, CampaignRevision
 from app.campaigns.service.editing import LONGEST_NAME, LONGEST_TEXT, CampaignPlan, Question
 from app.campaigns.service.sources import read_source_key, source_key
 from app.wording import gettext as _
@@ -38,6 +38,7 @@ class AskedForm(BaseModel):
     flags: Text = ""
     rationale: Rationale = Rationale.NONE
     reasons: Text = ""
+    corrections: Checkbox = False
 
     @field_validator("criteria", "flags", "reasons")
     @classmethod
@@ -82,6 +83,7 @@ class AskedForm(BaseModel):
             flags=tuple(self.flags.splitlines()),
             rationale=self.rationale,
             reasons=tuple(self.reasons.splitlines()) if self.rationale else (),
+            corrections=self.corrections,
         )
 
 
@@ -121,6 +123,8 @@ class CampaignForm(QuestionForm):
     """Everything that is set about a campaign, in one form. Switches that are off are absent."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_NAME)]
+    kind: Literal[CampaignKind.COMPARISON, CampaignKind.DEMONSTRATION] = CampaignKind.COMPARISON
+    """What a new campaign is for; of one that is there it stays."""
     source: str
     comparisons_per_prompt: Annotated[int, Field(ge=1, le=100)]
     redundancy: Annotated[int, Field(ge=1, le=25)]
@@ -160,7 +164,7 @@ class CampaignForm(QuestionForm):
     def plan(self) -> CampaignPlan:
         """The part that may change in place."""
         line_id, alias, pinned_version_id = read_source_key(self.source)
-        not_of_the_plan = {"source", *QuestionForm.model_fields} - {"completions_per_comparison"}
+        not_of_the_plan = {"kind", "source", *QuestionForm.model_fields} - {"completions_per_comparison"}
         given = self.model_dump(exclude=not_of_the_plan)
         return CampaignPlan(line_id=line_id, alias=alias, pinned_version_id=pinned_version_id, **given)
 

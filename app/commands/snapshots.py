@@ -33,6 +33,9 @@ def snapshot(
     surplus: Annotated[bool, typer.Option("--surplus", help="Include judgments beyond the redundancy.")] = False,
     rejected: Annotated[bool, typer.Option("--rejected", help="Include judgments that a manager set aside.")] = False,
     rationales: Annotated[bool, typer.Option("--rationales", help="Include what annotators wrote.")] = False,
+    corrections: Annotated[
+        bool, typer.Option("--corrections", help="Make pairs in which a correction is preferred to what it corrects.")
+    ] = False,
     incomplete: Annotated[bool, typer.Option(help="Include comparisons that still lack judgments.")] = True,
 ) -> None:
     """Freeze all judgments up to now into a folder that never changes.
@@ -48,6 +51,7 @@ def snapshot(
         include_rejected=rejected,
         include_rationales=rationales,
         incomplete_comparisons=incomplete,
+        corrections_as_chosen=corrections,
     )
     with command_database() as (settings, sessions):
         with sessions.begin() as session:

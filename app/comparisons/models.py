@@ -32,6 +32,8 @@ class ComparisonKind(StrEnum):
     GOLD = "gold"
     REPEAT = "repeat"
     ADJUDICATION = "adjudication"
+    DEMONSTRATION = "demonstration"
+    """A prompt to write a completion for: nothing is compared, and a judgment ranks nothing."""
 
 
 class ComparisonState(StrEnum):
@@ -42,7 +44,10 @@ class ComparisonState(StrEnum):
 
 
 class Comparison(Base):
-    """A prompt with two or more distinct completions, to be judged `redundancy` times."""
+    """A prompt with two or more distinct completions, to be judged `redundancy` times.
+
+    Of kind `demonstration`: a prompt alone, for which `redundancy` people are to write one.
+    """
 
     __tablename__ = "comparisons"
     __table_args__ = (
@@ -144,7 +149,8 @@ class JudgmentState(StrEnum):
 class Judgment(Base):
     """One revision of what an annotator decided. Never edited: a change of mind is the next revision.
 
-    `ranking` holds tie groups of completion ids, best first, or null where only `all_bad` was said.
+    `ranking` holds tie groups of completion ids, best first, or null where only `all_bad` was said; of a demonstration
+    it is empty, and what was written is the judgment's demonstration.
     An import's judgments name an external annotator instead of a user, and may lack assignment and key.
     """
 
@@ -266,10 +272,18 @@ class CampaignQueue(Base):
 
 
 class Demonstration(Base):
-    """A person's own or corrected completion: labelled data for supervised fine-tuning."""
+    """A person's own or corrected completion: labelled data for supervised fine-tuning.
+
+    Never edited: a second thought is the next number of the same judgment. It holds as long as that judgment does: one
+    that was taken back, decided otherwise or set aside takes what was written under it along.
+    """
 
     __tablename__ = "demonstrations"
-    __table_args__ = (Index(None, "campaign_id"),)
+    __table_args__ = (
+        UniqueConstraint("judgment_id", "number"),
+        UniqueConstraint("author_id", "key"),
+        Index(None, "campaign_id"),
+    )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
@@ -278,6 +292,10 @@ class Demonstration(Base):
     author_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     corrects_id: Mapped[int | None] = mapped_column(ForeignKey("completions.id"), comment="the completion corrected")
     judgment_id: Mapped[int | None] = mapped_column(ForeignKey("judgments.id"))
+    number: Mapped[int] = mapped_column(
+        server_default=text("1"), comment="from 1; the highest of a judgment is in force"
+    )
+    key: Mapped[uuid.UUID | None] = mapped_column(comment="idempotency key of the submission")
     created_at: Mapped[datetime]
 
 

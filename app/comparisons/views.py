@@ -11,8 +11,8 @@ from app.accounts.access import CurrentPerson
 from app.accounts.models import Role
 from app.campaigns.access import JudgedCampaign
 from app.campaigns.asking import asked_by
-from app.campaigns.models import CampaignState
-from app.campaigns.service import list_campaigns, progress_by_person
+from app.campaigns.models import CampaignKind, CampaignState
+from app.campaigns.service import current_revision, list_campaigns, progress_by_person
 from app.campaigns.service.leaving import awaits_warning, left_campaigns
 from app.clock import Now
 from app.comparisons.access import OwnAssignment
@@ -55,9 +55,13 @@ def home(request: Request, person: CurrentPerson, session: DbSession) -> Respons
 
 @router.get("/campaigns/{campaign_id}/judge", name="comparisons:judge")
 def judge(request: Request, campaign: JudgedCampaign, person: CurrentPerson, session: DbSession, now: Now) -> Response:
-    """The comparison at this person's desk, or the next one; before the first, what the campaign warns of."""
+    """The comparison at this person's desk, or the next one; before the first, what the campaign warns of. Where
+    prompts are written for, that is done elsewhere.
+    """
     if awaits_warning(session, campaign=campaign, user_id=person.id):
         return _to_warning(request, campaign.id)
+    if campaign.kind is CampaignKind.DEMONSTRATION:
+        return RedirectResponse(request.app.url_path_for("comparisons:write", campaign_id=campaign.id), status_code=303)
     hold_desk(session, annotator_id=person.id)
     template = "comparisons/_judging_panel.html" if is_htmx(request) else "comparisons/judge.html"
     return _desk(
@@ -168,11 +172,13 @@ def history(
     search = HistorySearch.typed(q=q, decision=decision, flag=flag)
     past = past_verdicts(session, campaign_id=campaign.id, annotator_id=person.id, page=page, search=search)
     asked = [asked_by(revision.criteria, revision.scales) for revision in campaign.revisions]
+    current = current_revision(session, campaign.id)
     return render(
         request,
         "comparisons/history.html",
         campaign=campaign,
         past=past,
+        corrects=asked_by(current.criteria, current.scales).corrections,
         search=search,
         decisions=list(Decision),
         flags=list(dict.fromkeys(flag for each in asked for flag in each.flags)),

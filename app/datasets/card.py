@@ -88,6 +88,7 @@ def _contents(manifest: SnapshotManifest) -> str:
 | ties | {counts["ties"]:,} |
 | only "all bad" | {counts["all_bad_only"]:,} |
 | demonstrations | {counts["demonstrations"]:,} |
+| pairs made of corrections | {counts["corrections"]:,} |
 | completions by the version serving when frozen | {on_policy} |
 
 Hash of the canonical rows: `{manifest.rows_sha256}`."""
@@ -97,6 +98,9 @@ def _policy(manifest: SnapshotManifest) -> str:
     policy, counts = manifest.policy, manifest.counts
     surplus = "are included" if policy.include_surplus else "were left out"
     rejected = "are included" if policy.include_rejected else "were left out"
+    corrections = (
+        "are pairs of their own, preferred to what they correct" if policy.corrections_as_chosen else "make no pairs"
+    )
     incomplete = "contribute the judgments that they have" if policy.incomplete_comparisons else "were left out"
     return f"""## Policy
 
@@ -105,6 +109,8 @@ def _policy(manifest: SnapshotManifest) -> str:
 {surplus}.
 - {counts["rejected"]:,} judgments that a manager had set aside {rejected}.
 - Comparisons still short of their judgments {incomplete}.
+- Completions that annotators corrected after their verdict {corrections}; all are in `{DEMONSTRATIONS_FILE}`, \
+of which only `split` = `train` is to be trained on.
 - A prompt is on one side, train or held out, for ever, decided by a hash of its text. Prompts on neither side \
 have near-duplicates on both; their {counts["neither_split"]:,} judgments are only in `{JUDGMENTS_FILE}`.
 - Checks on annotators (gold comparisons and repeats; {counts["checks"]:,} judgments) are only in \

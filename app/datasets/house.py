@@ -60,6 +60,26 @@ class HouseCompletion(HouseValue):
     sampling: HouseSampling | None = None
 
 
+class HouseDemonstration(HouseValue):
+    """What an annotator wrote themselves; `corrects` is the place of the completion that they corrected."""
+
+    text: Text
+    corrects: Annotated[int, Field(ge=1)] | None = None
+    written_at: datetime | None = None
+
+    @field_validator("text")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError(_("a demonstration needs a text"))
+        return value
+
+    @field_validator("written_at")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        return _as_utc(value)
+
+
 class HouseJudgment(HouseValue):
     """What one annotator decided. `ranking` names completions by their place, best first: `2>1=3`."""
 
@@ -75,13 +95,12 @@ class HouseJudgment(HouseValue):
     active_ms: Annotated[int, Field(ge=0, le=_BIGGEST_INT)] | None = None
     judged_at: datetime | None = None
     surplus: bool = False
+    demonstration: HouseDemonstration | None = None
 
     @field_validator("judged_at")
     @classmethod
     def _in_utc(cls, value: datetime | None) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return _as_utc(value)
 
     @property
     def strengths(self) -> list[int] | None:
@@ -97,6 +116,8 @@ class HouseJudgment(HouseValue):
             _groups(text, completions)
         if self.strengths is not None and len(self.strengths) != (len(groups) if groups else 1) - 1:
             raise ValueError(_("strength needs one number for each step of the ranking"))
+        if self.demonstration is not None and (self.demonstration.corrects or 0) > completions:
+            raise ValueError(_("a demonstration corrects a completion that is not there"))
         for position in [*(self.ratings or {}), *(self.flags or {})]:
             if not (position.isascii() and position.isdigit() and 1 <= int(position) <= completions):
                 raise ValueError(_("there is no completion '%(position)s'; they are counted from 1", position=position))
@@ -176,6 +197,12 @@ def house_line(value: dict[str, Any]) -> bytes:
 def said(**fields: Any) -> dict[str, Any]:
     """Those of the fields that say something: neither null nor empty nor false."""
     return {name: value for name, value in fields.items() if value or (value == 0 and value is not False)}
+
+
+def _as_utc(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _groups(ranking: str, completions: int) -> list[list[int]]:

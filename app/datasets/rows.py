@@ -21,6 +21,10 @@ TRAINED_ON = {ComparisonKind.ORDINARY, ComparisonKind.ADJUDICATION}
 """Gold comparisons and repeats measure annotators; training on them would count a verdict twice."""
 
 
+JUDGMENT, CORRECTION = "judgment", "correction"
+"""What a ranking row comes from."""
+
+
 @dataclass(frozen=True)
 class JudgedCompletion:
     """One completion of a comparison."""
@@ -46,6 +50,15 @@ class JudgedComparison:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """What an annotator wrote, by its completion's `id`, in the place of the completion that it `corrects`."""
+
+    id: int
+    text: str
+    corrects: JudgedCompletion
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One judgment, with its annotator under a pseudonym. `ranking` holds tie groups of completion ids."""
 
@@ -68,6 +81,8 @@ class Verdict:
     ui_version: str
     judged_at: datetime
     source: str
+    correction: Correction | None = None
+    """A better one by the same annotator, in force."""
 
 
 def judgment_row(comparison: JudgedComparison, verdict: Verdict, *, with_rationale: bool) -> Row:
@@ -100,10 +115,13 @@ def judgment_row(comparison: JudgedComparison, verdict: Verdict, *, with_rationa
     }
 
 
-def ranking_rows(comparison: JudgedComparison, verdicts: Sequence[Verdict]) -> list[Row]:
+def ranking_rows(
+    comparison: JudgedComparison, verdicts: Sequence[Verdict], *, corrections_as_chosen: bool = False
+) -> list[Row]:
     """The rows that a comparison's judgments make for training: one each, then one for each criterion it ranks.
 
-    Each weighs 1/R, R being the comparison's redundancy.
+    With `corrections_as_chosen` one more for each correction, in which it is preferred to what it corrects. Each weighs
+    1/R, R being the comparison's redundancy.
     """
     shared = {"prompt_id": str(comparison.prompt_id), **_texts(comparison)}
     overall = [ranks_of(comparison, verdict.ranking) for verdict in verdicts]
@@ -120,11 +138,34 @@ def ranking_rows(comparison: JudgedComparison, verdicts: Sequence[Verdict]) -> l
                 "judgments": len(verdicts),
                 "agreement": agreement(overall[number], [*overall[:number], *overall[number + 1 :]]),
                 "criterion": None,
+                "source": JUDGMENT,
             }
         )
         for name in sorted(verdict.criteria or {}):
             rows.append(_criterion_row(rows[-1], comparison, verdicts, number, name))
+        if corrections_as_chosen and verdict.correction is not None:
+            rows.append(_correction_row(rows[-1], verdict.correction))
     return rows
+
+
+def _correction_row(row: Row, correction: Correction) -> Row:
+    """The pair of a correction and what it corrects. Nobody else was asked about it, so nobody agrees or not."""
+    corrected = correction.corrects
+    return {
+        **row,
+        "completion_ids": [str(correction.id), str(corrected.id)],
+        "completions": [[{"role": "assistant", "content": text}] for text in (correction.text, corrected.text)],
+        "model_versions": [None, corrected.model],
+        "ranks": [1, 2],
+        "strengths": None,
+        "all_bad": False,
+        "ratings": None,
+        "flags": None,
+        "judgments": 1,
+        "agreement": None,
+        "criterion": None,
+        "source": CORRECTION,
+    }
 
 
 def _criterion_row(row: Row, comparison: JudgedComparison, verdicts: Sequence[Verdict], number: int, name: str) -> Row:

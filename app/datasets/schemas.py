@@ -24,6 +24,7 @@ class PolicyForm(BaseModel):
     include_rejected: bool = False
     include_rationales: bool = False
     leave_out_incomplete: bool = False
+    corrections_as_chosen: bool = False
 
     def policy(self) -> SnapshotPolicy:
         """The policy as snapshots record it."""
@@ -32,4 +33,5 @@ class PolicyForm(BaseModel):
             include_rejected=self.include_rejected,
             include_rationales=self.include_rationales,
             incomplete_comparisons=not self.leave_out_incomplete,
+            corrections_as_chosen=self.corrections_as_chosen,
         )

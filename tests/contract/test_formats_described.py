@@ -5,7 +5,14 @@ import re
 import pytest
 from pydantic import BaseModel
 
-from app.datasets.house import HouseComparison, HouseCompletion, HouseJudgment, HouseSampling, parse_line
+from app.datasets.house import (
+    HouseComparison,
+    HouseCompletion,
+    HouseDemonstration,
+    HouseJudgment,
+    HouseSampling,
+    parse_line,
+)
 from app.datasets.service.freezing import COUNTS
 from app.settings import ROOT
 from trainer.contract import report, run, snapshot
@@ -35,7 +42,7 @@ def test_the_examples_of_the_house_format_load() -> None:
 @pytest.mark.parametrize(
     "schema",
     [
-        *(HouseComparison, HouseCompletion, HouseJudgment, HouseSampling),
+        *(HouseComparison, HouseCompletion, HouseJudgment, HouseSampling, HouseDemonstration),
         *(snapshot.SnapshotManifest, snapshot.SnapshotPolicy, snapshot.FileEntry),
         *(run.RunRequest, run.SnapshotRef, run.ModelRef, run.Hyperparameters, run.Budget),
         *(run.EvaluationSampling, run.ProbePrompt, run.Control, run.MetricsRow, report.Report),

@@ -46,6 +46,11 @@ def rankings(draw: st.DrawFn, count: int) -> str:
     return ">".join("=".join(map(str, group)) for group in groups)
 
 
+moments = st.integers(0, 10**15).map(
+    lambda since: (NOW - timedelta(microseconds=since)).isoformat().replace("+00:00", "Z")
+)
+
+
 @st.composite
 def judgments(draw: st.DrawFn, count: int) -> dict[str, Any]:
     ranking = draw(st.none() | rankings(count))
@@ -70,8 +75,10 @@ def judgments(draw: st.DrawFn, count: int) -> dict[str, Any]:
     for name, values in optional.items():
         if draw(st.booleans()):
             judgment[name] = draw(values)
-    since = draw(st.integers(0, 10**15))
-    judgment["judged_at"] = (NOW - timedelta(microseconds=since)).isoformat().replace("+00:00", "Z")
+    judgment["judged_at"] = draw(moments)
+    if draw(st.booleans()):
+        judgment["demonstration"] = {"text": draw(texts), "corrects": draw(st.integers(1, count))}
+        judgment["demonstration"]["written_at"] = draw(moments)
     return judgment
 
 

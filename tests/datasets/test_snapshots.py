@@ -130,6 +130,7 @@ def test_the_manifest_is_true_of_the_folder(
         "prompts": 20,
         "annotators": 2,
         "demonstrations": 0,
+        "corrections": 0,
     }
     assert 0 < train < 40
     assert manifest.scope == {"line": campaign.line.slug if campaign.line else "", "campaign": str(campaign.id)}

@@ -60,6 +60,7 @@ def ranking_row(
         "judgments": 1,
         "agreement": None,
         "criterion": criterion,
+        "source": "judgment",
     }
 
 

@@ -32,7 +32,8 @@ def rankings_schema() -> pyarrow.Schema:
 
     `ranks` holds one int per completion (1 = best, ties equal). `strengths` holds one int per adjacent
     pair of tie groups, or is null. `ratings` and `flags` are per completion, in the order of `completions`.
-    `criterion` is null for the overall verdict.
+    `criterion` is null for the overall verdict. `source` is "judgment", or "correction" where a person wrote the better
+    one of the two themselves (as the policy has it).
     """
     import pyarrow as pa
 
@@ -52,6 +53,7 @@ def rankings_schema() -> pyarrow.Schema:
             ("judgments", pa.int32()),
             ("agreement", pa.float64()),
             ("criterion", pa.string()),
+            ("source", pa.string()),
         ]
     )
 
@@ -99,16 +101,26 @@ def judgments_schema() -> pyarrow.Schema:
 
 
 def demonstrations_schema() -> pyarrow.Schema:
-    """Columns of `demonstrations.parquet`: completions that people wrote or corrected."""
+    """Columns of `demonstrations.parquet`: completions that people wrote or corrected.
+
+    `corrects` is the completion that was corrected, null with its id where somebody wrote from nothing. `split` is the
+    prompt's side; a demonstration on the held-out side is not to be trained on.
+    """
     import pyarrow as pa
 
     return pa.schema(
         [
             ("prompt_id", pa.string()),
+            ("split", pa.string()),
             ("prompt", _messages_type()),
+            ("completion_id", pa.string()),
             ("completion", _messages_type()),
+            ("corrects_id", pa.string()),
+            ("corrects", _messages_type()),
+            ("judgment_id", pa.string()),
             ("author", pa.string()),
             ("source", pa.string()),
+            ("written_at", pa.timestamp("us", tz="UTC")),
         ]
     )
 
@@ -124,6 +136,8 @@ class SnapshotPolicy(Contract):
     include_rationales: bool = False
     incomplete_comparisons: bool = True
     """Whether a comparison still short of its redundancy contributes the judgments that it has."""
+    corrections_as_chosen: bool = False
+    """Whether each correction makes a pair in which it is preferred to the completion that it corrects."""
 
 
 class FileEntry(Contract):

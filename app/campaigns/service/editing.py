@@ -74,7 +74,7 @@ def create_campaign(
 
     `by_id` null: the system itself, and nobody is enrolled. Raises Invalid for settings that cannot be.
     """
-    plan = _checked_plan(session, plan)
+    plan = _checked_plan(session, plan, kind=kind)
     campaign = Campaign(kind=kind, state=CampaignState.DRAFT, created_by_id=by_id, created_at=now, **_columns(plan))
     session.add(campaign)
     session.flush()
@@ -102,7 +102,7 @@ def edit_campaign(
     Raises Conflict for a closed campaign, and for another line once the campaign has been opened: its judgments
     belong to the line they were collected for.
     """
-    plan = _checked_plan(session, plan)
+    plan = _checked_plan(session, plan, kind=campaign.kind)
     if campaign.state is CampaignState.CLOSED:
         raise Conflict(_("This campaign is closed. Create a new one to go on asking."))
     if campaign.opened_at is not None and campaign.line_id is not None and plan.line_id != campaign.line_id:
@@ -171,8 +171,10 @@ def current_revision(session: Session, campaign_id: int) -> CampaignRevision:
     return session.scalars(newest).one()
 
 
-def _checked_plan(session: Session, plan: CampaignPlan) -> CampaignPlan:
+def _checked_plan(session: Session, plan: CampaignPlan, *, kind: CampaignKind) -> CampaignPlan:
     """The plan, tidied; raises Invalid, in words, for what the table would refuse."""
+    if kind is CampaignKind.DEMONSTRATION:  # people write, each of them once for a prompt
+        plan = replace(plan, alias=None, pinned_version_id=None, comparisons_per_prompt=1)
     plan = replace(
         plan, name=" ".join(plan.name.split()), system_prompt=plan.system_prompt.strip(), content_warning=_warning(plan)
     )

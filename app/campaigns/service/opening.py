@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.audit import record_deed
-from app.campaigns.models import Campaign, CampaignState
+from app.campaigns.models import Campaign, CampaignKind, CampaignState
 from app.campaigns.service.progress import campaign_progress
 from app.campaigns.service.sources import find_writer
 from app.errors import Conflict
@@ -23,6 +23,8 @@ def obstacles_to_opening(session: Session, campaign: Campaign) -> list[str]:
     if progress.ready > 0:
         return []
     obstacles = []
+    if campaign.kind is CampaignKind.DEMONSTRATION:
+        return [] if progress.prompts else [_("It has no active prompts. Add or import some.")]
     if campaign.alias is None and campaign.pinned_version_id is None:
         obstacles.append(_("No model writes its completions. Choose one under Settings, or import comparisons."))
     elif find_writer(session, campaign) is None:

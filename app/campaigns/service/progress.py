@@ -25,6 +25,8 @@ class CampaignProgress:
     wanted: int = 0
     filled: int = 0
     comparisons_planned: int = 0
+    demonstrations: int = 0
+    """Completions that people wrote or corrected, in force."""
     queue_state: str = ""
     """Of the making of completions ahead: making, ready, run_out, stalled; blank where it never began."""
     queue_message: str = ""
@@ -74,6 +76,16 @@ _COUNTS = text(
              count(*) FILTER (WHERE filled = wanted) AS judged,
              sum(wanted)::bigint AS wanted, sum(filled)::bigint AS filled
       FROM of_each GROUP BY campaign_id
+    ), written AS (
+      SELECT campaign_id, count(*) AS demonstrations FROM demonstrations AS one
+      WHERE campaign_id IN :ids
+        AND NOT EXISTS (SELECT FROM demonstrations AS later
+                        WHERE later.judgment_id = one.judgment_id AND later.number > one.number)
+        AND NOT EXISTS (SELECT FROM judgments JOIN judgments AS later USING (assignment_id)
+                        WHERE judgments.id = one.judgment_id AND later.revision > judgments.revision)
+        AND coalesce((SELECT state FROM rejections WHERE rejections.judgment_id = one.judgment_id
+                      ORDER BY number DESC LIMIT 1) <> 'rejected', true)
+      GROUP BY campaign_id
     )
     SELECT campaigns.id,
            coalesce(prompts, 0) AS prompts,
@@ -83,9 +95,11 @@ _COUNTS = text(
            coalesce(ready, 0) AS ready, coalesce(judged, 0) AS judged,
            coalesce(wanted, 0) AS wanted, coalesce(filled, 0) AS filled,
            coalesce(prompts, 0) * comparisons_per_prompt AS comparisons_planned,
+           coalesce(demonstrations, 0) AS demonstrations,
            coalesce(campaign_queues.state, '') AS queue_state, coalesce(campaign_queues.message, '') AS queue_message
     FROM campaigns
     LEFT JOIN campaign_queues ON campaign_queues.campaign_id = campaigns.id
+    LEFT JOIN written ON written.campaign_id = campaigns.id
     LEFT JOIN of_prompts ON of_prompts.campaign_id = campaigns.id
     LEFT JOIN of_comparisons ON of_comparisons.campaign_id = campaigns.id
     WHERE campaigns.id IN :ids

@@ -73,7 +73,9 @@ def create(
     try:
         with session.begin_nested():
             plan, question = form.value.plan(), form.value.question()
-            campaign = create_campaign(session, plan=plan, question=question, by_id=person.id, now=now)
+            campaign = create_campaign(
+                session, plan=plan, question=question, by_id=person.id, now=now, kind=form.value.kind
+            )
     except DomainError as refusal:
         return _form_page(request, session, form.refused(form=refusal.message), status=refusal.status)
     return _to_campaign(request, campaign.id, said="created")

@@ -83,6 +83,8 @@ class PastVerdict:
     """Both by shown position."""
     confidence: int | None = None
     rationale: str = ""
+    written: str = ""
+    """A better one of their own, in force; blank where there is none."""
     undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def may_be_undone(self, campaign: Campaign, now: datetime) -> bool:
@@ -115,6 +117,9 @@ _HISTORY = """
            prompts.messages,
            last.ranking, coalesce(last.all_bad, false) AS all_bad, last.strengths, last.criteria, last.ratings,
            last.flags, last.confidence, coalesce(last.rationale, '') AS rationale,
+           (SELECT completions.text FROM demonstrations
+            JOIN completions ON completions.id = demonstrations.completion_id
+            WHERE demonstrations.judgment_id = last.id ORDER BY number DESC LIMIT 1) AS written,
            coalesce(rejection.state = 'rejected', false) AS set_aside, rejection.reason, rejection.serves_again,
            (SELECT array_agg(completions.text ORDER BY places.place)
             FROM unnest(assignments.shown_order) WITH ORDINALITY AS places(id, place)
@@ -164,7 +169,7 @@ def past_verdicts(
         PastVerdict(
             assignment_id=row.id,
             messages=shown_messages(row.messages),
-            completions=list(row.completions),
+            completions=list(row.completions or []),
             skipped=row.state == "skipped",
             skip_reason=row.skip_reason,
             all_bad=row.all_bad,
@@ -173,6 +178,7 @@ def past_verdicts(
             set_aside=row.set_aside,
             rejection_reason=(row.reason or "") if row.set_aside else "",
             comes_again=row.set_aside and row.serves_again,
+            written=row.written or "",
             **_beside(row),
         )
         for row in rows[:PER_PAGE]

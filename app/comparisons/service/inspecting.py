@@ -47,6 +47,18 @@ class SeenRejection:
 
 
 @dataclass(frozen=True)
+class SeenDemonstration:
+    """What the annotator wrote under a judgment. `corrects` is the place of the completion corrected, 0 for none."""
+
+    id: int
+    text: str
+    original: str
+    corrects: int
+    in_force: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
 class SeenJudgment:
     """One revision of a judgment. `in_force` where none came after it; `counts` where it fills a slot."""
 
@@ -70,6 +82,7 @@ class SeenJudgment:
     counts: bool
     judged_at: datetime
     rejections: list[SeenRejection]
+    demonstrations: list[SeenDemonstration]
 
     @property
     def rejected(self) -> bool:
@@ -123,6 +136,19 @@ _JUDGMENTS = text(
     """
 )
 _ASSIGNMENTS = text("SELECT * FROM assignments WHERE comparison_id = :id ORDER BY leased_at, id")
+_WRITTEN = text(
+    """
+    SELECT demonstrations.id, demonstrations.judgment_id, demonstrations.corrects_id, demonstrations.created_at,
+           completions.text, coalesce(corrected.text, '') AS original,
+           NOT EXISTS (SELECT FROM demonstrations AS later WHERE later.judgment_id = demonstrations.judgment_id
+                       AND later.number > demonstrations.number) AS in_force
+    FROM demonstrations
+    JOIN judgments ON judgments.id = demonstrations.judgment_id
+    JOIN completions ON completions.id = demonstrations.completion_id
+    LEFT JOIN completions AS corrected ON corrected.id = demonstrations.corrects_id
+    WHERE judgments.comparison_id = :id ORDER BY demonstrations.judgment_id, demonstrations.number
+    """
+)
 _REJECTIONS = text(
     """
     SELECT rejections.* FROM rejections JOIN judgments ON judgments.id = rejections.judgment_id
@@ -144,9 +170,13 @@ def inspect(session: Session, comparison: Comparison, *, reader: Reader) -> Seen
     set_aside: dict[int, list[SeenRejection]] = defaultdict(list)
     for row in rejections:
         set_aside[row.judgment_id].append(_rejection(row, reader, campaign_id))
+    demonstrations: dict[int, list[SeenDemonstration]] = defaultdict(list)
+    for row in session.execute(_WRITTEN, given):
+        demonstrations[row.judgment_id].append(_demonstration(row, places))
     by_assignment: dict[Any, list[SeenJudgment]] = defaultdict(list)
     for row in judgments:
-        by_assignment[row.assignment_id or f"import:{row.id}"].append(_judgment(row, places, set_aside[row.id]))
+        seen = _judgment(row, places, set_aside[row.id], demonstrations[row.id])
+        by_assignment[row.assignment_id or f"import:{row.id}"].append(seen)
     parts = [_part(row, places, by_assignment[row.id], reader, campaign_id) for row in assignments]
     imported = [row for row in judgments if row.assignment_id is None]
     parts += [_imported(row, by_assignment[f"import:{row.id}"], reader, campaign_id) for row in imported]
@@ -186,7 +216,14 @@ def _rejection(row: Any, reader: Reader, campaign_id: int) -> SeenRejection:
     return SeenRejection(row.state == "lifted", row.reason, row.serves_again, by, row.at)
 
 
-def _judgment(row: Any, places: list[int], rejections: list[SeenRejection]) -> SeenJudgment:
+def _demonstration(row: Any, places: list[int]) -> SeenDemonstration:
+    corrects = places.index(row.corrects_id) + 1 if row.corrects_id in places else 0
+    return SeenDemonstration(row.id, row.text, row.original, corrects, row.in_force, row.created_at)
+
+
+def _judgment(
+    row: Any, places: list[int], rejections: list[SeenRejection], demonstrations: list[SeenDemonstration]
+) -> SeenJudgment:
     numbers = {str(each): str(place) for place, each in enumerate(places, start=1)}
     shared = {name: getattr(row, name) for name in _SAID}
     return SeenJudgment(
@@ -198,6 +235,7 @@ def _judgment(row: Any, places: list[int], rejections: list[SeenRejection]) -> S
         ratings={numbers.get(each, each): value for each, value in (row.ratings or {}).items()},
         flags={numbers.get(each, each): value for each, value in (row.flags or {}).items()},
         rejections=rejections,
+        demonstrations=demonstrations,
         **shared,
     )
 

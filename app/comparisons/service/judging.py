@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.campaigns.asking import NOTHING
 from app.campaigns.models import CampaignRevision, CampaignState
 from app.comparisons.models import AssignmentState
 from app.comparisons.ranking import Groups, combined, has_ties, parse_ranking, to_completions
@@ -35,6 +36,8 @@ class Verdict:
     revision: int | None = None
     """Number of the campaign revision that the page showed; None: the one in force."""
     beside: Given = field(default_factory=Given)
+    is_demonstration: bool = False
+    """That a completion was written, and nothing is ranked."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,12 @@ def record_judgment(
         return Recorded(replayed.id, replayed.surplus, replayed=True)
     _require_changeable(assignment, now)
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
-    by_criteria = question.asked.criteria_alone and not verdict.all_bad
+    by_criteria = question.asked.criteria_alone and not (verdict.all_bad or verdict.is_demonstration)
     order = assignment.shown_order
     ranking = None if by_criteria else checked_ranking(verdict, question=question, shown_order=order)
     answers = read_answers(
         verdict.beside,
-        asked=question.asked,
+        asked=NOTHING if verdict.is_demonstration else question.asked,
         shown_order=order,
         ranking=ranking,
         all_bad=verdict.all_bad,
@@ -151,7 +154,14 @@ def record_judgment(
 
 
 def checked_ranking(verdict: Verdict, *, question: Question, shown_order: list[int]) -> Groups | None:
-    """The verdict's ranking of completion ids, or None where only "all bad" was said; raises Invalid."""
+    """The verdict's ranking of completion ids, or None where only "all bad" was said; raises Invalid.
+
+    Of a demonstration it is empty.
+    """
+    if verdict.is_demonstration is not (shown_order == []):
+        raise Invalid(_("There is nothing to compare here: write a completion, or skip."))
+    if verdict.is_demonstration:
+        return []
     if verdict.all_bad and not question.all_bad_allowed:
         raise Invalid(_("This campaign asks for a choice even where none is good."))
     if verdict.ranking is None:

@@ -87,7 +87,8 @@ def _lease_free(
     place = find_row(session, _PICK, person)
     if place is None:
         return None
-    order = shown_order(place.completion_ids, comparison_id=place.comparison_id, slot=place.number)
+    ids = place.completion_ids or []
+    order = shown_order(ids, comparison_id=place.comparison_id, slot=place.number) if ids else []
     given = {"id": uuid.uuid4(), "comparison_id": place.comparison_id, "number": place.number, "shown_order": order}
     return Lease(*get_row(session, _LEASE, {**person, **given, "now": now, "expires_at": now + lasts}))
 

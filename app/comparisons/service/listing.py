@@ -33,6 +33,8 @@ class FoundJudgment:
     rejected: bool
     judged_at: datetime
     is_meant: bool
+    corrected: bool
+    """Whether its annotator wrote a better one."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def _judgments(
 ) -> dict[int, list[FoundJudgment]]:
     query = f"""
         SELECT j.id, j.comparison_id, j.annotator_id, j.import_id, j.external_annotator, j.ranking, j.all_bad,
-               j.surplus, j.judged_at, {REJECTED} AS rejected, ({of_judgment(which)}) AS is_meant,
+               j.surplus, j.judged_at, EXISTS (SELECT FROM demonstrations WHERE judgment_id = j.id) AS corrected,
+               {REJECTED} AS rejected, ({of_judgment(which)}) AS is_meant,
                (SELECT array_agg(m.completion_id ORDER BY m.position) FROM comparison_completions AS m
                 WHERE m.comparison_id = j.comparison_id) AS places
         FROM judgments AS j WHERE j.comparison_id = ANY(:ids) AND {IN_FORCE} ORDER BY j.id
@@ -118,6 +121,7 @@ def _judgments(
                 rejected=row.rejected,
                 judged_at=row.judged_at,
                 is_meant=which.asks_for_judgments and row.is_meant,
+                corrected=row.corrected,
             )
         )
     return found

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.campaigns.asking import asked_by
 from app.campaigns.models import Campaign, CampaignState
 from app.comparisons.models import CampaignQueue, QueueState
 from app.comparisons.service.desk import QUESTION, Question, question_of
@@ -86,6 +87,8 @@ class Desk:
     undoable: uuid.UUID | None
     is_low: bool = False
     """Whether too few comparisons are ahead, and more can be made."""
+    correctable: uuid.UUID | None = None
+    """The assignment judged last, where the campaign has people write a better one."""
     undo_key: uuid.UUID = field(default_factory=uuid.uuid4)
 
     @property
@@ -105,12 +108,14 @@ def _desk(low_below: int) -> str:
              SELECT count(*) FROM assignments
              WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND closed_at >= %(today)s
                AND state = 'judged')) AS judged_today,
-           (SELECT id FROM assignments
-            WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND state IN ('judged', 'skipped')
-              AND closed_at IS NOT NULL
-            ORDER BY closed_at DESC, leased_at DESC, id LIMIT 1) AS undoable,
+           last.id AS undoable, last.state = 'judged' AS undoes_a_judgment,
            {is_low(low_below)} AS is_low
     FROM campaigns CROSS JOIN LATERAL ({QUESTION}) AS question
+    LEFT JOIN LATERAL (
+      SELECT id, state FROM assignments
+      WHERE campaign_id = %(id)s AND annotator_id = %(annotator_id)s AND state IN ('judged', 'skipped')
+        AND closed_at IS NOT NULL
+      ORDER BY closed_at DESC, leased_at DESC, id LIMIT 1) AS last ON true
     LEFT JOIN comparisons ON comparisons.id = %(comparison_id)s
     LEFT JOIN prompts ON prompts.id = comparisons.prompt_id
     WHERE campaigns.id = %(id)s
@@ -149,6 +154,8 @@ def present_desk(
     standing, reason = (Standing.COMPARISON, "") if lease is not None else _why_none(session, campaign_id, state)
     if left is None and lease is not None:
         left = count_left(session, campaign_id=campaign_id, annotator_id=annotator_id)
+    undoable = row.undoable if state is CampaignState.OPEN else None
+    corrects = undoable is not None and row.undoes_a_judgment and asked_by(row.criteria, row.scales).corrections
     return Desk(
         campaign_id=campaign_id,
         campaign_name=row.name,
@@ -159,8 +166,9 @@ def present_desk(
         judged_today=row.judged_today,
         day=now.date(),
         left=0 if lease is None else max(1, min(left or 0, MOST_LEFT)),
-        undoable=row.undoable if state is CampaignState.OPEN else None,
+        undoable=undoable,
         is_low=row.is_low,
+        correctable=undoable if corrects else None,
     )
 
 
@@ -168,7 +176,7 @@ def _blind(lease: Lease, row: Any) -> BlindComparison:
     return BlindComparison(
         assignment_id=lease.assignment_id,
         messages=shown_messages(row.messages),
-        completions=list(row.completions),
+        completions=list(row.completions or []),
         question=question_of(row),
     )
 

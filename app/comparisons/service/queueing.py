@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.background import Workplace
-from app.campaigns.models import Campaign
+from app.campaigns.models import Campaign, CampaignKind
 from app.campaigns.service.sources import find_writer
 from app.comparisons.models import CampaignQueue, Comparison, ComparisonCompletion, ComparisonState, QueueState, Slot
 from app.database import get_row
@@ -94,6 +94,10 @@ def is_low(below: int) -> str:
 def fill_queue(place: Workplace, *, campaign_id: int) -> None:
     """Make comparisons until `queue_target` are ahead or the prompts run out; says on the way how it goes."""
     target = place.settings.queue_target
+    with place.session_factory.begin() as session:
+        if session.get_one(Campaign, campaign_id).kind is CampaignKind.DEMONSTRATION:
+            hand_out_prompts(session, campaign_id=campaign_id, now=place.clock())
+            return
     while True:
         with place.session_factory.begin() as session:
             draft = next_draft(
@@ -124,6 +128,36 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
             store_comparison(session, draft=draft, drawn=drawn, campaign_id=campaign_id, now=place.clock())
             passing(Step.GENERATION_STORING)
         passing(Step.GENERATION_STORED)
+
+
+_PROMPTS_TO_WRITE_FOR = text(
+    """
+    WITH fresh AS (
+      INSERT INTO comparisons (campaign_id, prompt_id, kind, redundancy, created_at)
+      SELECT campaigns.id, prompts.id, 'demonstration', campaigns.redundancy, :now
+      FROM campaigns JOIN prompts ON prompts.campaign_id = campaigns.id AND prompts.state = 'active'
+      WHERE campaigns.id = :id AND campaigns.state = 'open'
+        AND NOT EXISTS (SELECT FROM comparisons AS made WHERE made.prompt_id = prompts.id AND made.state = 'open')
+      ORDER BY prompts.id
+      RETURNING id, campaign_id, redundancy
+    )
+    INSERT INTO slots (comparison_id, number, campaign_id)
+    SELECT fresh.id, number, fresh.campaign_id FROM fresh CROSS JOIN LATERAL generate_series(1, redundancy) AS number
+    RETURNING comparison_id
+    """
+)
+
+
+def hand_out_prompts(session: Session, *, campaign_id: int, now: datetime) -> bool:
+    """Let the prompts of an open demonstration campaign be written for, those that are not yet; whether there were any.
+
+    Each becomes a comparison of nothing: its slots, leases and judgments keep order here as they do there.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock(:making, :id)"), {"making": _MAKING, "id": campaign_id})
+    found = session.execute(_PROMPTS_TO_WRITE_FOR, {"id": campaign_id, "now": now}).all()
+    if found:
+        announce(session, "campaign", campaign_id)
+    return bool(found)
 
 
 # Prompts with the fewest comparisons first; among equals in an order that is mixed, and the same every time.

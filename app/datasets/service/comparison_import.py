@@ -195,6 +195,9 @@ def _parse(batch: list[Line], *, now: datetime) -> tuple[list[Parsed], list[dict
 def _not_from_the_future(comparison: HouseComparison, *, now: datetime) -> HouseComparison:
     if any(judgment.judged_at is not None and judgment.judged_at > now for judgment in comparison.judgments):
         raise ValueError(_("judged_at lies in the future"))
+    written = [judgment.demonstration for judgment in comparison.judgments if judgment.demonstration is not None]
+    if any(each.written_at is not None and each.written_at > now for each in written):
+        raise ValueError(_("written_at lies in the future"))
     return comparison
 
 

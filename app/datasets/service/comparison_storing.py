@@ -13,10 +13,10 @@ from app.campaigns.models import Campaign
 from app.comparisons.models import Comparison, ComparisonCompletion, ComparisonState
 from app.comparisons.ranking import parse_ranking, to_completions
 from app.datasets.bulk import copy_rows, draw_ids
-from app.datasets.house import HouseComparison, HouseJudgment
+from app.datasets.house import HouseComparison, HouseDemonstration, HouseJudgment
 from app.datasets.service.judged import version_names
 from app.generation.models import Completion, Import, Prompt
-from app.generation.normalising import messages_sha256
+from app.generation.normalising import messages_sha256, text_sha256
 from app.generation.prompt_lines import PromptDraft
 from app.generation.service.prompts import insert_prompts
 
@@ -65,6 +65,8 @@ class _Placed:
     prompt_id: int
     completion_ids: list[int]
     judgment_ids: list[int]
+    written_ids: list[int]
+    """Of the completions that annotators wrote, in the order of their judgments."""
 
 
 def store_comparisons(session: Session, *, record: Import, lines: Sequence[Parsed], now: datetime) -> Stored:
@@ -83,6 +85,7 @@ def store_comparisons(session: Session, *, record: Import, lines: Sequence[Parse
     _copy_comparisons(session, placed, campaign=campaign, record=record, now=now)
     _copy_judgments(session, placed, record=record, now=now)
     _copy_slots(session, placed, campaign=campaign)
+    _copy_demonstrations(session, placed, record=record, now=now)
     return Stored(
         added=len(fresh),
         judgments=sum(len(each.judgment_ids) for each in placed),
@@ -176,6 +179,7 @@ def _place(session: Session, lines: Sequence[Parsed], prompt_ids: dict[str, int]
     ids = iter(draw_ids(session, "comparisons", len(lines)))
     completions = iter(draw_ids(session, "completions", sum(len(line.completion_sha256s) for line in lines)))
     judgments = iter(draw_ids(session, "judgments", sum(len(line.comparison.judgments) for line in lines)))
+    written = iter(draw_ids(session, "completions", sum(len(_demonstrations(line.comparison)) for line in lines)))
     return [
         _Placed(
             parsed=line,
@@ -183,6 +187,7 @@ def _place(session: Session, lines: Sequence[Parsed], prompt_ids: dict[str, int]
             prompt_id=prompt_ids[line.prompt_sha256],
             completion_ids=[next(completions) for _ in line.completion_sha256s],
             judgment_ids=[next(judgments) for _ in line.comparison.judgments],
+            written_ids=[next(written) for _ in _demonstrations(line.comparison)],
         )
         for line in lines
     ]
@@ -284,3 +289,30 @@ def _copy_slots(session: Session, placed: Iterable[_Placed], *, campaign: Campai
             filled_by = counted[number - 1] if number <= len(counted) else None
             rows.append((each.id, number, campaign.id, filled_by))
     copy_rows(session, "slots", ("comparison_id", "number", "campaign_id", "judgment_id"), rows)
+
+
+def _demonstrations(comparison: HouseComparison) -> list[tuple[int, HouseJudgment, HouseDemonstration]]:
+    """What annotators wrote, each with its judgment and that one's place among all."""
+    judgments = enumerate(comparison.judgments)
+    return [(place, each, each.demonstration) for place, each in judgments if each.demonstration is not None]
+
+
+DEMONSTRATION_COLUMNS = ("campaign_id", "prompt_id", "completion_id", "corrects_id", "judgment_id", "created_at")
+
+
+def _copy_demonstrations(session: Session, placed: Iterable[_Placed], *, record: Import, now: datetime) -> None:
+    """What annotators wrote, as completions of the import; who it was is said by the judgment."""
+    completions, rows = [], []
+    for each in placed:
+        for written_id, (place, judgment, given) in zip(
+            each.written_ids, _demonstrations(each.parsed.comparison), strict=True
+        ):
+            at = given.written_at or judgment.judged_at or now
+            text = (given.text, text_sha256(given.text))
+            completions.append((written_id, each.prompt_id, "imported", *text, record.id, at))
+            corrects = None if given.corrects is None else each.completion_ids[given.corrects - 1]
+            about = (written_id, corrects, each.judgment_ids[place])
+            rows.append((record.campaign_id, each.prompt_id, *about, at))
+    columns = ("id", "prompt_id", "source", "text", "normalised_sha256", "import_id", "created_at")
+    copy_rows(session, "completions", columns, completions)
+    copy_rows(session, "demonstrations", DEMONSTRATION_COLUMNS, rows)

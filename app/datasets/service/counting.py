@@ -15,7 +15,8 @@ class Counts:
 
     `pairs` are preference pairs on either side of the held-out line, `train` and `eval` those on each;
     `ties` and `all_bad` are judgments that make none; `rejected` ones, which were set aside, are in no other count.
-    `since_last` judgments came after the scope's last finished snapshot.
+    `since_last` judgments came after the scope's last finished snapshot. `demonstrations` counts all that people wrote,
+    what they wrote anew included.
     """
 
     judgments: int
@@ -29,6 +30,7 @@ class Counts:
     prompts: int
     annotators: int
     since_last: int
+    demonstrations: int
     last_frozen_at: datetime | None
 
 
@@ -56,7 +58,8 @@ _QUERY = text(
         WHERE r.judgment_id = j.id AND r.at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
         ORDER BY r.number DESC LIMIT 1), false) AS rejected) AS rejection
       WHERE CASE WHEN CAST(:campaign_id AS int) IS NULL THEN k.line_id = :line_id ELSE k.id = :campaign_id END
-        AND j.state = 'given' AND j.judged_at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
+        AND j.state = 'given' AND c.kind <> 'demonstration'
+        AND j.judged_at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
         AND NOT EXISTS (
           SELECT FROM judgments later
           WHERE later.assignment_id = j.assignment_id AND later.revision > j.revision
@@ -74,6 +77,10 @@ _QUERY = text(
            count(DISTINCT prompt_id) FILTER (WHERE counted) AS prompts,
            count(DISTINCT annotator) FILTER (WHERE counted) AS annotators,
            count(*) FILTER (WHERE counted AND came_at > coalesce(last.as_of, '-infinity')) AS since_last,
+           (SELECT count(*) FROM demonstrations d JOIN campaigns k ON k.id = d.campaign_id
+            WHERE d.created_at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
+              AND CASE WHEN CAST(:campaign_id AS int) IS NULL THEN k.line_id = :line_id ELSE k.id = :campaign_id END
+           ) AS demonstrations,
            last.as_of AS last_frozen_at
     FROM last LEFT JOIN judged ON true
     GROUP BY last.as_of

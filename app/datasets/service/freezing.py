@@ -15,22 +15,32 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import Row as Found
+from sqlalchemy import Select, and_, or_
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from app.comparisons.models import Demonstration
+from app.campaigns.models import Campaign
+from app.comparisons.models import Demonstration, Judgment
 from app.database import SessionFactory
 from app.datasets.card import dataset_card, described_campaigns
 from app.datasets.looking import exports_folder
 from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
-from app.datasets.rows import TRAINED_ON, Row, judgment_row, preferred_pairs, ranking_rows
+from app.datasets.rows import CORRECTION, TRAINED_ON, Row, judgment_row, preferred_pairs, ranking_rows
 from app.datasets.scope import Scope, campaigns_in, scope_labels
-from app.datasets.service.judged import Judged, begin_consistent_reading, judged_comparisons
+from app.datasets.service.judged import (
+    Judged,
+    as_generated,
+    begin_consistent_reading,
+    demonstrations_in_force,
+    judged_comparisons,
+    judgment_holds,
+    was_rejected,
+)
 from app.datasets.service.snapshots import fail_snapshot
 from app.datasets.trl import write_trl_preference
 from app.errors import Conflict, DomainError
-from app.generation.models import Completion, Prompt, Split
+from app.generation.models import Completion, CompletionSource, Prompt, Split
 from app.pseudonyms import Pseudonyms
 from app.settings import Settings
 from app.wording import gettext as _
@@ -69,7 +79,7 @@ COUNTS = (
         "ties",
         "all_bad_only",
     ),
-    *("checks", "neither_split", "comparisons", "prompts", "annotators", "demonstrations"),
+    *("checks", "neither_split", "comparisons", "prompts", "annotators", "demonstrations", "corrections"),
 )
 """What a manifest counts; docs/formats.md says what each means."""
 
@@ -239,7 +249,7 @@ def _written_rankings(
             elif comparison.split is None:
                 tally.counts["neither_split"] += len(verdicts)
             else:
-                for row in ranking_rows(comparison, verdicts):
+                for row in ranking_rows(comparison, verdicts, corrections_as_chosen=policy.corrections_as_chosen):
                     rankings[comparison.split].append(row)
                     _count_ranking(tally, row, split=comparison.split)
                     yield row
@@ -275,6 +285,7 @@ def _count_ranking(tally: _Tally, row: Row, *, split: str) -> None:
     if row["criterion"] is not None:
         return
     pairs = len(preferred_pairs(row["ranks"]))
+    tally.counts["corrections"] += row["source"] == CORRECTION
     tally.counts[f"pairs_{split}"] += pairs
     if not pairs:
         tally.counts["all_bad_only" if row["all_bad"] else "ties"] += 1
@@ -289,26 +300,64 @@ def _write_demonstrations(
     pseudonyms: Pseudonyms,
     tally: _Tally,
 ) -> None:
-    query = (
-        select(Demonstration.author_id, Demonstration.corrects_id, Prompt.id, Prompt.messages, Completion.text)
-        .join(Prompt, Demonstration.prompt_id == Prompt.id)
-        .join(Completion, Demonstration.completion_id == Completion.id)
-        .where(Demonstration.campaign_id.in_(campaign_ids), Demonstration.created_at <= snapshot.as_of)
-        .order_by(Demonstration.id)
-    )
-    for author_id, corrects_id, prompt_id, messages, text in session.execute(query.execution_options(yield_per=1000)):
+    """What people wrote, as long as the judgment that it goes with is in force and let in by the policy."""
+    policy = SnapshotPolicy.model_validate(snapshot.policy)
+    query = _demonstrations(campaign_ids, as_of=snapshot.as_of, policy=policy)
+    for row in session.execute(query.execution_options(yield_per=1000)):
+        generated = row.corrected_source is CompletionSource.MODEL
         files[DEMONSTRATIONS_FILE].append(
             {
-                "prompt_id": str(prompt_id),
-                "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in messages],
-                "completion": [{"role": "assistant", "content": text}],
-                "author": pseudonyms.of_user(author_id) if author_id is not None else None,
-                "source": "written" if corrects_id is None else "corrected",
+                "prompt_id": str(row.prompt_id),
+                "split": None if row.split is None else row.split.value,
+                "prompt": as_generated(row.messages, row.system_prompt if generated else ""),
+                "completion_id": str(row.completion_id),
+                "completion": [{"role": "assistant", "content": row.text}],
+                "corrects_id": None if row.corrects_id is None else str(row.corrects_id),
+                "corrects": None if row.corrects_id is None else [{"role": "assistant", "content": row.corrected}],
+                "judgment_id": None if row.judgment_id is None else str(row.judgment_id),
+                "author": _author(row, pseudonyms),
+                "source": "written" if row.corrects_id is None else "corrected",
+                "written_at": row.created_at,
             }
         )
         tally.counts["demonstrations"] += 1
-        if author_id is not None:
-            tally.user_ids.add(author_id)
+        if row.author_id is not None:
+            tally.user_ids.add(row.author_id)
+
+
+def _author(row: Found[Any], pseudonyms: Pseudonyms) -> str | None:
+    """The pseudonym of who wrote it: somebody here, or whom an import names for the judgment."""
+    if row.author_id is not None:
+        return pseudonyms.of_user(row.author_id)
+    if row.external_annotator is None:
+        return None
+    return pseudonyms.of_external(row.import_id, row.external_annotator)
+
+
+def _demonstrations(campaign_ids: list[int], *, as_of: datetime, policy: SnapshotPolicy) -> Select[Any]:
+    """Demonstrations in force at an instant, oldest first, with their prompts and what they correct."""
+    corrected = aliased(Completion)
+    holds = judgment_holds(as_of=as_of)
+    if not policy.include_surplus:
+        holds = and_(holds, Judgment.surplus.is_(False))
+    if not policy.include_rejected:
+        holds = and_(holds, ~was_rejected(as_of=as_of))
+    return (
+        demonstrations_in_force(as_of=as_of)
+        .add_columns(Demonstration.author_id, Demonstration.corrects_id, Demonstration.judgment_id)
+        .add_columns(Demonstration.created_at, Prompt.id.label("prompt_id"), Prompt.split, Prompt.messages)
+        .add_columns(Completion.id.label("completion_id"), Completion.text, Campaign.system_prompt)
+        .add_columns(corrected.text.label("corrected"), corrected.source.label("corrected_source"))
+        .add_columns(Judgment.import_id, Judgment.external_annotator)
+        .join_from(Demonstration, Prompt, Demonstration.prompt_id == Prompt.id)
+        .join(Judgment, Demonstration.judgment_id == Judgment.id, isouter=True)
+        .join(Campaign, Demonstration.campaign_id == Campaign.id)
+        .join(Completion, Demonstration.completion_id == Completion.id)
+        .join(corrected, Demonstration.corrects_id == corrected.id, isouter=True)
+        .where(Demonstration.campaign_id.in_(campaign_ids))
+        .where(or_(Demonstration.judgment_id.is_(None), holds))
+        .order_by(Demonstration.id)
+    )
 
 
 def _manifest(

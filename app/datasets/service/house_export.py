@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.models import Comparison, ComparisonKind, ComparisonState
 from app.comparisons.ranking import format_ranking, to_positions
 from app.datasets.house import UNKNOWN_ANNOTATOR, house_line, said
-from app.datasets.service.judged import completions_of, judgments_of, version_names
+from app.datasets.service.judged import completions_of, demonstrations_of, judgments_of, version_names
 from app.generation.models import Prompt
 from app.pseudonyms import Pseudonyms
 
@@ -31,6 +31,7 @@ def export_house_jsonl(
         ids = [row.id for row in batch]
         completions = completions_of(session, ids)
         judgments = judgments_of(session, ids, as_of=as_of, with_surplus=True)
+        written = demonstrations_of(session, ids, as_of=as_of)
         for row in batch:
             order = [each.id for each in completions[row.id]]
             yield house_line(
@@ -39,7 +40,7 @@ def export_house_jsonl(
                     prompt=_prompt(row.messages),
                     completions=[_completion(each, names) for each in completions[row.id]],
                     judgments=[
-                        _judgment(each, order, pseudonyms, with_rationale=with_rationales)
+                        _judgment(each, order, pseudonyms, with_rationale=with_rationales, written=written.get(each.id))
                         for each in judgments.get(row.id, [])
                     ],
                     tags=list(row.tags),
@@ -59,7 +60,7 @@ def _comparisons(campaign_id: int) -> Select[Any]:
         .join(Prompt, Comparison.prompt_id == Prompt.id)
         .where(
             Comparison.campaign_id == campaign_id,
-            Comparison.kind == ComparisonKind.ORDINARY,
+            Comparison.kind.in_([ComparisonKind.ORDINARY, ComparisonKind.DEMONSTRATION]),
             Comparison.state == ComparisonState.OPEN,
         )
         .order_by(Comparison.id)
@@ -88,7 +89,9 @@ def _completion(row: Row[Any], names: dict[int, str]) -> str | dict[str, Any]:
     return said(text=row.text, model=model, sampling=sampling)
 
 
-def _judgment(row: Row[Any], order: list[int], pseudonyms: Pseudonyms, *, with_rationale: bool) -> dict[str, Any]:
+def _judgment(
+    row: Row[Any], order: list[int], pseudonyms: Pseudonyms, *, with_rationale: bool, written: Row[Any] | None
+) -> dict[str, Any]:
     annotator = pseudonyms.of_user(row.annotator_id) if row.annotator_id is not None else row.external_annotator
     strengths = row.strengths or None
     return said(
@@ -104,7 +107,13 @@ def _judgment(row: Row[Any], order: list[int], pseudonyms: Pseudonyms, *, with_r
         active_ms=row.active_ms,
         surplus=row.surplus,
         judged_at=row.judged_at,
+        demonstration=_demonstration(written, order) if written is not None else None,
     )
+
+
+def _demonstration(row: Row[Any], order: list[int]) -> dict[str, Any]:
+    corrects = order.index(row.corrects_id) + 1 if row.corrects_id in order else None
+    return said(text=row.text, corrects=corrects, written_at=row.created_at)
 
 
 def _written(groups: list[list[int]], order: list[int]) -> str:

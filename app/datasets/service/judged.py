@@ -5,6 +5,7 @@ A cursor on the server walks the comparisons; texts and judgments of a batch are
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +17,14 @@ from app.comparisons.models import (
     Assignment,
     Comparison,
     ComparisonCompletion,
+    ComparisonKind,
+    Demonstration,
     Judgment,
     JudgmentState,
     Rejection,
     RejectionState,
 )
-from app.datasets.rows import JudgedComparison, JudgedCompletion, Verdict
+from app.datasets.rows import Correction, JudgedComparison, JudgedCompletion, Verdict
 from app.deployments.models import Alias, Deployment, ModelLine, ModelVersion
 from app.generation.models import Completion, CompletionSource, Prompt, Split
 from app.pseudonyms import Pseudonyms
@@ -59,11 +62,16 @@ def was_rejected(*, as_of: datetime) -> ColumnElement[bool]:
 
 def judgments_in_force(*, as_of: datetime) -> Select[Any]:
     """Select all judgments that held at an instant: the last revision of each, unless it retracts."""
+    return select().where(judgment_holds(as_of=as_of))
+
+
+def judgment_holds(*, as_of: datetime) -> ColumnElement[bool]:
+    """Whether a judgment was in force at an instant."""
     later = aliased(Judgment)
     superseded = exists().where(
         later.assignment_id == Judgment.assignment_id, later.revision > Judgment.revision, later.judged_at <= as_of
     )
-    return select().where(Judgment.judged_at <= as_of, Judgment.state == JudgmentState.GIVEN, ~superseded)
+    return and_(Judgment.judged_at <= as_of, Judgment.state == JudgmentState.GIVEN, ~superseded)
 
 
 def judged_comparisons(
@@ -90,11 +98,12 @@ def judged_comparisons(
     for batch in session.execute(query, execution_options=options).partitions():
         ids = [row.id for row in batch]
         verdicts = _verdicts(session, ids, as_of=as_of, with_surplus=with_surplus, pseudonyms=pseudonyms)
+        written = demonstrations_of(session, ids, as_of=as_of)
         completions = completions_of(session, ids)
-        yield [
-            (_comparison(row, completions[row.id], campaigns[row.campaign_id], names, on_policy), verdicts[row.id])
-            for row in batch
+        comparisons = [
+            _comparison(row, completions[row.id], campaigns[row.campaign_id], names, on_policy) for row in batch
         ]
+        yield [(each, [_corrected(verdict, each, written) for verdict in verdicts[each.id]]) for each in comparisons]
 
 
 def version_names(session: Session) -> dict[int, str]:
@@ -150,6 +159,37 @@ def judgments_of(
     return found
 
 
+def demonstrations_in_force(*, as_of: datetime) -> Select[Any]:
+    """Select the last of what was written under each judgment up to an instant; of the judgments it says nothing."""
+    later = aliased(Demonstration)
+    superseded = exists().where(
+        later.judgment_id == Demonstration.judgment_id, later.number > Demonstration.number, later.created_at <= as_of
+    )
+    return select().where(Demonstration.created_at <= as_of, ~superseded)
+
+
+def demonstrations_of(session: Session, comparison_ids: Sequence[int], *, as_of: datetime) -> dict[int, Row[Any]]:
+    """What is in force of that which people wrote under judgments on these comparisons, by the judgment's id."""
+    query = (
+        demonstrations_in_force(as_of=as_of)
+        .add_columns(Demonstration.judgment_id, Demonstration.corrects_id, Demonstration.completion_id, Completion.text)
+        .add_columns(Demonstration.created_at)
+        .join_from(Demonstration, Completion, Demonstration.completion_id == Completion.id)
+        .join(Judgment, Demonstration.judgment_id == Judgment.id)
+        .where(Judgment.comparison_id.in_(comparison_ids))
+    )
+    return {row.judgment_id: row for row in session.execute(query)}
+
+
+def _corrected(verdict: Verdict, comparison: JudgedComparison, written: dict[int, Row[Any]]) -> Verdict:
+    """The verdict with the correction that goes with it, if there is one."""
+    row = written.get(verdict.id)
+    corrects = next((each for each in comparison.completions if row and each.id == row.corrects_id), None)
+    if row is None or corrects is None:
+        return verdict
+    return replace(verdict, correction=Correction(row.completion_id, row.text, corrects))
+
+
 def annotator_of(row: Row[Any], pseudonyms: Pseudonyms) -> str:
     """The pseudonym of whoever made a judgment."""
     if row.annotator_id is not None:
@@ -174,6 +214,7 @@ def _comparisons(*, campaign_ids: Collection[int], as_of: datetime, with_surplus
         )
         .join(Prompt, Comparison.prompt_id == Prompt.id)
         .where(and_(Comparison.campaign_id.in_(campaign_ids), judged.add_columns(Judgment.id).exists()))
+        .where(Comparison.kind != ComparisonKind.DEMONSTRATION)
         .order_by(side, Comparison.prompt_id, Comparison.id)
     )
 

@@ -30,7 +30,8 @@ def request_snapshot(
     The worker writes it; the row waits until then. Raises Invalid where nothing has been judged yet.
     """
     scope = resolved_scope(session, line_id=line_id, campaign_id=campaign_id)
-    if judgment_counts(session, line_id=scope.line_id, campaign_id=scope.campaign_id, as_of=now).judgments == 0:
+    counts = judgment_counts(session, line_id=scope.line_id, campaign_id=scope.campaign_id, as_of=now)
+    if not (counts.judgments or counts.demonstrations):
         raise Invalid(_("Nothing has been judged yet, so there is nothing to freeze. Judge some comparisons first."))
     parent = latest_ready(session, scope)
     snapshot = Snapshot(
