@@ -15,6 +15,7 @@ from app.campaigns.views import router as campaigns
 from app.clock import Clock, utc_now
 from app.comparisons.browsing import router as browsing
 from app.comparisons.changing import router as changing
+from app.comparisons.keys import router as keys
 from app.comparisons.leaving import router as leaving
 from app.comparisons.previewing import router as previewing
 from app.comparisons.views import router as comparisons
@@ -111,6 +112,7 @@ def routers() -> list[APIRouter]:
         changing,
         working,
         leaving,
+        keys,
         datasets,
         training,
         trying,

@@ -204,6 +204,13 @@ async function rank() {
 
 rank();
 
+// Keys of one's own, where somebody chose any.
+async function putKeys() {
+  if (localStorage.getItem(`palate-keys ${document.body.dataset.user}`)) (await import("./keys.js")).apply(panel());
+}
+
+putKeys();
+
 function dropDraft(url) {
   if (/\/(judgment|skip)$/.test(url)) sessionStorage.removeItem(draftOf(document.body.dataset.user, url));
 }
@@ -225,6 +232,7 @@ document.addEventListener("htmx:after:swap", () => {
   answered();
   putSheetsAway();
   rank();
+  putKeys();
   compare();
   unsent.hidden = true;
   const notice = document.getElementById("notice");

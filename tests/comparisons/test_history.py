@@ -107,8 +107,9 @@ def test_a_judgment_is_found_by_flag_opened_with_its_answers_and_changed(
     session: Session, campaign: Campaign, signed_in: SignedIn, clock: StoppedClock
 ) -> None:
     ask(session, campaign, EVERYTHING)
-    make_comparison(session, campaign)
-    make_comparison(session, campaign)
+    for _ in range(2):
+        version = make_comparison(session, campaign).members[0].completion.model_version
+    assert version is not None
     desk = make_desk(session, campaign)
     browser = browser_of(session, desk, signed_in)
     address, key = form(browser.get(f"/campaigns/{campaign.id}/judge").text, "judgment")
@@ -121,6 +122,8 @@ def test_a_judgment_is_found_by_flag_opened_with_its_answers_and_changed(
     history = browser.get(f"/campaigns/{campaign.id}/judgments", params={"flag": "cut off"}).text
     assert f'href="/assignments/{judged}/judgment"' in history
     page = browser.get(f"/assignments/{judged}/judgment").text
+    assert version.name not in page + history
+    assert version.sha256 not in page + history
     address, filled = form(page, "revision")
     expected = {**FIELDS, "rationale": "It is short.", "chosen": "1>2:4"}
     assert {name: filled.get(name) for name in expected} == expected

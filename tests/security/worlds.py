@@ -17,7 +17,8 @@ TEXTS = [
     "UPDATE users SET name = :evil",
     "UPDATE sign_ins SET user_agent = :evil",
     "UPDATE links SET email = :evil",
-    "UPDATE campaigns SET name = :evil, system_prompt = :evil",
+    "UPDATE campaigns SET name = :evil, system_prompt = :evil, content_warning = :evil",
+    "UPDATE enrolments SET warned_at = created_at WHERE :evil <> ''",
     "UPDATE campaign_revisions SET guidelines = :evil",
     "UPDATE imports SET filename = :evil, message = :evil, rejections = :rejections",
     "UPDATE prompts SET messages = :messages, state_reason = :evil, tags = ARRAY[:evil], external_id = :evil, "
