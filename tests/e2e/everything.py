@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, BrowserContext
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.access import SESSION_COOKIE
@@ -51,7 +52,7 @@ class Site:
                 continue
             path = step.address(self.world, member) if self.world else step.path
             answer = client.get(path)
-            if answer.status_code == 200 and answer.headers["content-type"].startswith("text/html"):
+            if answer.status_code == 200 and answer.text.lstrip().startswith("<!doctype html>"):
                 found.append(path)
         return found
 
@@ -88,6 +89,7 @@ def serving(
         world = None if empty else build_world(session, sessions, settings)
         if world:
             make_hostile(session, world, evil=ANYTHING)
+            session.execute(text("UPDATE model_lines SET name = name || id"))
             admin = world.people[Member.ADMIN]
         else:
             admin = make_user(session, Role.ADMIN, name=ANYTHING)
