@@ -26,6 +26,7 @@ from app.datasets.views import router as datasets
 from app.errors import add_error_pages
 from app.generation.views import router as prompts
 from app.health import router as health
+from app.languages import InTheReadersLanguage, Languages
 from app.live.hub import Hub
 from app.live.listening import listening
 from app.operation.living import keep_telling
@@ -40,17 +41,24 @@ from trainer.contract.requests import RequestLog
 
 
 class Web(FastAPI):
-    """FastAPI whose every answer is dressed and logged, those included that it gives outside of all other middleware:
-    the page of a fault, and the refusal of a body that is too large.
+    """FastAPI whose every answer is translated, dressed and logged, those included that it gives outside of all other
+    middleware: the page of a fault, and the refusal of a body that is too large.
     """
 
     def build_middleware_stack(self) -> ASGIApp:
         """The stack, with the headers and the log around all of it."""
         stack = super().build_middleware_stack()
+        stack = InTheReadersLanguage(stack, languages=self.state.languages)
         return RequestLog(SecurityHeaders(stack, settings=self.state.settings, visitor_cookie=VISITOR_COOKIE))
 
 
-def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Clock = utc_now) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    session_factory: SessionFactory,
+    clock: Clock = utc_now,
+    languages: Languages | None = None,
+) -> FastAPI:
     """The app, handed all it needs; nothing in it reads the environment."""
     app = Web(
         title="Palate",
@@ -65,6 +73,7 @@ def create_app(settings: Settings, *, session_factory: SessionFactory, clock: Cl
     app.state.settings = settings
     app.state.session_factory = session_factory
     app.state.clock = clock
+    app.state.languages = languages or Languages()
     app.state.hub = Hub()
     app.state.on_joined = [take_up_invited_enrolments]
     add_error_pages(app)

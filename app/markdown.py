@@ -47,7 +47,7 @@ LONGEST_REMEMBERED = 4_000
 
 _CLEANER = nh3.Cleaner(
     tags=ALLOWED_TAGS,
-    attributes={"a": {"href", "title"}, "ol": {"start"}, "img": {"alt"}},
+    attributes={"a": {"href", "title"}, "ol": {"start"}, "img": {"alt"}, "pre": {"tabindex"}, "table": {"tabindex"}},
     url_schemes={"http", "https", "mailto"},
     link_rel="noopener noreferrer nofollow",
 )
@@ -70,7 +70,19 @@ _remembered = lru_cache(maxsize=1024)(_safe_html)
 
 
 def _rendered(text: str) -> str:
-    return comrak.render_markdown(text, extension_options=_EXTENSIONS, render_options=_RENDERING)
+    html = comrak.render_markdown(text, extension_options=_EXTENSIONS, render_options=_RENDERING)
+    return _at_home_in_a_page(html)
+
+
+def _at_home_in_a_page(html: str) -> str:
+    """Headings two levels down, for the page and the part that they stand in have theirs; and what may be too wide,
+    and then scrolls, within reach of the keyboard.
+    """
+    html = _HEADING.sub(lambda found: f"{found[1]}{min(6, int(found[2]) + 2)}>", html)
+    return html.replace("<pre>", '<pre tabindex="0">').replace("<table>", '<table tabindex="0">')
+
+
+_HEADING = re.compile(r"(</?h)([1-6])>")
 
 
 def disarmed(text: TextT) -> TextT:

@@ -15,7 +15,7 @@ from app.filled_forms import filled_in
 from app.markdown import disarmed, render_markdown
 from app.settings import ROOT
 from app.static_files import static_path
-from app.wording import gettext, ngettext, translations
+from app.wording import direction, gettext, language, ngettext, translations
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
@@ -55,6 +55,8 @@ def environment() -> Environment:
         newstyle=True,
     )
     jinja.globals["_"] = _said
+    jinja.globals["language"] = language
+    jinja.globals["direction"] = direction
     jinja.globals["url_for"] = _url_for
     jinja.globals["static"] = static_path
     jinja.filters["markdown"] = render_markdown

@@ -1,15 +1,32 @@
 """Texts that people read, in their language: `_("There is no %(name)s.", name=name)`, the same here as in templates.
 
 Messages are collected by `pybabel extract`. Which translations speak is a matter of the context, so that a request
-can choose a language; without any, the English of the code is what is shown. A percent sign is written `%%`.
+can choose a language (`app.languages`); without any, the English of the code is what is shown. A percent sign is
+written `%%`.
 """
 
 from contextvars import ContextVar
 from gettext import NullTranslations
 from typing import Any
 
-translations: ContextVar[NullTranslations] = ContextVar("translations", default=NullTranslations())  # noqa: B039
+RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
+"""Languages that are written from right to left."""
+
+ENGLISH = NullTranslations()
+"""What is written in the code."""
+
+translations: ContextVar[NullTranslations] = ContextVar("translations", default=ENGLISH)
 """Those of the person who reads what is being written now."""
+
+
+def language() -> str:
+    """The language that is spoken now, as the `lang` of a page: `en`, `pt-BR`."""
+    return translations.get().info().get("language", "en").replace("_", "-")
+
+
+def direction() -> str:
+    """Which way the language that is spoken now is written, as the `dir` of a page."""
+    return "rtl" if language().partition("-")[0] in RIGHT_TO_LEFT else "ltr"
 
 
 def gettext(message: str, /, **values: Any) -> str:

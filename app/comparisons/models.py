@@ -23,16 +23,17 @@ from app.accounts.models import User
 from app.campaigns.models import Campaign, CampaignRevision
 from app.database import Base, stored_by_value
 from app.generation.models import Completion, Import, Prompt
+from app.wording import mark as N_
 
 
 class ComparisonKind(StrEnum):
     """Why a comparison is there."""
 
-    ORDINARY = "ordinary"
-    GOLD = "gold"
-    REPEAT = "repeat"
-    ADJUDICATION = "adjudication"
-    DEMONSTRATION = "demonstration"
+    ORDINARY = N_("ordinary")
+    GOLD = N_("gold")
+    REPEAT = N_("repeat")
+    ADJUDICATION = N_("adjudication")
+    DEMONSTRATION = N_("demonstration")
     """A prompt to write a completion for: nothing is compared, and a judgment ranks nothing."""
 
 

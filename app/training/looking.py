@@ -303,9 +303,9 @@ def figures_of(report: Report) -> list[Figure]:
         Figure(_("Held-out accuracy of the implicit reward"), "–", _share(two.reward_accuracy)),
         Figure(_("Tokens per completion"), f"{old.mean_tokens:.1f}", f"{new.mean_tokens:.1f}"),
         Figure(_("Cut off at the token limit"), _share(old.unfinished_share), _share(new.unfinished_share)),
-        Figure("Repetition", _share(old.repetition), _share(new.repetition)),
+        Figure(_("Repetition within samples"), _share(old.repetition), _share(new.repetition)),
         Figure(_("Refusals and “I do not know”"), _share(old.refusal_share), _share(new.refusal_share)),
-        Figure("Malformed", _share(old.malformed_share), _share(new.malformed_share)),
+        Figure(_("Malformed text"), _share(old.malformed_share), _share(new.malformed_share)),
         Figure(_("Distinct samples per prompt"), _share(old.distinct_share), _share(new.distinct_share)),
         Figure(_("Drift from the reference, nats per token"), f"{old.drift:.3f}", f"{new.drift:.3f}"),
     ]

@@ -35,6 +35,7 @@ document.addEventListener("keydown", (event) => {
   if (answers(event)) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
   const key = event.key.toLowerCase();
+  if (key.startsWith("arrow") && event.target.closest(".prose")) return; // it scrolls
   if (key === "enter" && event.target.closest("button, a, summary")) return; // what has the focus is pressed
   const button = [...(panel()?.querySelectorAll("[data-key]") ?? [])].find((each) => each.dataset.key.split(" ").includes(key));
   if (!button) return;
