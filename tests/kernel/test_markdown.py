@@ -73,3 +73,15 @@ def test_an_image_leaves_its_description() -> None:
 def test_nothing_that_was_written_vanishes() -> None:
     assert render_markdown("[hidden]: https://example.org") == '<p class="verbatim">[hidden]: https://example.org</p>\n'
     assert render_markdown(" \n").strip() == ""
+
+
+def test_headings_stand_below_those_of_the_page() -> None:
+    assert render_markdown("# One\n\n## Two\n\n##### Five") == "<h3>One</h3>\n<h4>Two</h4>\n<h6>Five</h6>\n"
+    assert render_markdown("`<h1>` and <h2>") == "<p><code>&lt;h1&gt;</code> and &lt;h2&gt;</p>\n"
+
+
+def test_what_may_scroll_sideways_is_reached_by_keyboard() -> None:
+    assert '<pre tabindex="0"><code>wide' in render_markdown("```\nwide\n```")
+    assert '<table tabindex="0">' in render_markdown("|a|b|\n|-|-|\n|1|2|")
+    assert "<pre" not in render_markdown('<pre tabindex="5">x')
+    assert 'title="&lt;pre&gt;"' in render_markdown("[x](https://example.org '<pre>')")
