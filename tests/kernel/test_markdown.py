@@ -84,3 +84,15 @@ def test_each_outermost_block_of_a_text_that_runs_left_takes_its_own_side() -> N
 
 def test_other_texts_say_nothing_of_direction() -> None:
     assert "dir=" not in render_markdown("Ünïcode, 日本語。\n\n- one")
+
+
+def test_headings_stand_below_those_of_the_page() -> None:
+    assert render_markdown("# One\n\n## Two\n\n##### Five") == "<h3>One</h3>\n<h4>Two</h4>\n<h6>Five</h6>\n"
+    assert render_markdown("`<h1>` and <h2>") == "<p><code>&lt;h1&gt;</code> and &lt;h2&gt;</p>\n"
+
+
+def test_what_may_scroll_sideways_is_reached_by_keyboard() -> None:
+    assert '<pre tabindex="0"><code>wide' in render_markdown("```\nwide\n```")
+    assert '<table tabindex="0">' in render_markdown("|a|b|\n|-|-|\n|1|2|")
+    assert "<pre" not in render_markdown('<pre tabindex="5">x')
+    assert 'title="&lt;pre&gt;"' in render_markdown("[x](https://example.org '<pre>')")
