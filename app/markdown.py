@@ -3,9 +3,14 @@
 Prompts and completions are hostile input: raw HTML is shown as text, links lose their teeth, images may
 only come from this origin (the Content-Security-Policy says the same). What would take long to render, or grow into
 a page that no browser bears, is shown as it was written.
+
+Most texts are prose. Those with a formula, a block of code or a script that runs from right to left take a second
+pass, which looks for them in what came out; the cleaning comes after it.
 """
 
+import html as html_of
 import re
+import time
 from functools import lru_cache
 from typing import TypeVar, cast
 
@@ -13,10 +18,18 @@ import comrak
 import nh3
 from markupsafe import Markup, escape
 
+from app import code_blocks, formulas
+
 _EXTENSIONS = comrak.ExtensionOptions()
 _EXTENSIONS.table = True
 _EXTENSIONS.strikethrough = True
 _EXTENSIONS.cjk_friendly_emphasis = True
+_WITH_FORMULAS = comrak.ExtensionOptions()
+_WITH_FORMULAS.table = True
+_WITH_FORMULAS.strikethrough = True
+_WITH_FORMULAS.cjk_friendly_emphasis = True
+_WITH_FORMULAS.math_dollars = True
+_WITH_FORMULAS.math_latex = True
 _RENDERING = comrak.RenderOptions()
 _RENDERING.escape = True  # raw HTML is shown as the text that it is
 _RENDERING.hardbreaks = True
@@ -53,6 +66,32 @@ _CLEANER = nh3.Cleaner(
 )
 """Leaves nothing that acts or loads. An image leaves its description: who judges must see that one was meant."""
 
+_DIRECTED = ("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "blockquote", "table")
+
+_RICH_CLEANER = nh3.Cleaner(
+    tags=ALLOWED_TAGS | formulas.TAGS | {"span"},
+    attributes={"a": {"href", "title"}, "ol": {"start"}, "img": {"alt"}},
+    tag_attribute_values={**formulas.VALUES, **{tag: {"dir": {"auto"}} for tag in _DIRECTED}},
+    allowed_classes={"span": code_blocks.CSS_CLASSES | {"formula"}},
+    url_schemes={"http", "https", "mailto"},
+    link_rel="noopener noreferrer nofollow",
+)
+"""The same for texts that took the second pass: what it makes is let through, and no more."""
+
+MOST_FORMULA = 20_000
+"""Characters of formulas in a text, each counted as `COST_OF_FORMULA` more; a text with more is shown without any."""
+
+COST_OF_FORMULA = 20
+
+FITS_ANY_LINE = 40
+"""Characters; a longer formula can be scrolled, for browsers break none into lines."""
+
+MOST_CODE = 10_000
+"""Characters of code in a text that are coloured; blocks beyond stay plain."""
+
+SECONDS_FOR_COLOURS = 0.2
+"""CPU time for the code of a text. `MOST_CODE` takes up to a quarter of it, unless it was written to take long."""
+
 
 def render_markdown(text: str) -> Markup:
     """Safe HTML for a text, with characters that reverse the reading order made visible."""
@@ -60,7 +99,7 @@ def render_markdown(text: str) -> Markup:
 
 
 def _safe_html(text: str) -> Markup:
-    html = "" if _is_bomb(text) else _CLEANER.clean(_rendered(text))
+    html = "" if _is_bomb(text) else _clean(text)
     if text.strip() and not html.strip():  # too much, or nothing but definitions of links, which Markdown hides
         html = f'<p class="verbatim">{escape(text)}</p>\n'
     return Markup(disarmed(html))  # noqa: S704  (last, for an entity such as &#x202E; is a character by now)
@@ -69,8 +108,108 @@ def _safe_html(text: str) -> Markup:
 _remembered = lru_cache(maxsize=1024)(_safe_html)
 
 
-def _rendered(text: str) -> str:
-    return comrak.render_markdown(text, extension_options=_EXTENSIONS, render_options=_RENDERING)
+def _clean(text: str) -> str:
+    has_formulas = "$" in text or "\\(" in text or "\\[" in text
+    has_code = "```" in text or "~~~" in text
+    runs_left = not text.isascii() and _RUNS_LEFT.search(text) is not None
+    if not (has_formulas or has_code or runs_left):
+        return _CLEANER.clean(_rendered(text, _EXTENSIONS))
+    html = _with_formulas(text) if has_formulas else _rendered(text, _EXTENSIONS)
+    html = _with_colours(html) if has_code else html
+    return _RICH_CLEANER.clean(_with_directions(html) if runs_left else html)
+
+
+def _rendered(text: str, extensions: comrak.ExtensionOptions) -> str:
+    return comrak.render_markdown(text, extension_options=extensions, render_options=_RENDERING)
+
+
+_FORMULA = re.compile(r'<span data-math-style="(inline|display)">(.*?)</span>(?=(.?))', re.DOTALL)
+
+
+def _with_formulas(text: str) -> str:
+    """Markdown with what its reader takes for formulas as MathML, or as it was typed."""
+    html = _rendered(_on_one_line(text), _WITH_FORMULAS)
+    found = _FORMULA.findall(html)
+    if sum(len(latex) + COST_OF_FORMULA for _, latex, _ in found) > MOST_FORMULA:
+        return _rendered(text, _EXTENSIONS)
+    return _FORMULA.sub(lambda each: _formula(each, text), html) if found else html
+
+
+def _formula(found: re.Match[str], text: str) -> str:
+    latex, is_block = html_of.unescape(found[2]), found[1] == "display"
+    opening, closing = _delimiters(latex, text, is_block=is_block)
+    if len(latex) > formulas.LONGEST_FORMULA:
+        return str(escape(f"{opening}{latex}{closing}"))
+    if formulas.is_prose(latex, opening=opening, following=found[3]):
+        return str(escape(f"{opening}{latex}{closing}".replace("\\", "")))  # a bracket, as Markdown has it
+    made = formulas.mathml(latex, is_block=is_block)
+    if made is None:
+        return str(escape(f"{opening}{latex}{closing}"))
+    return f'<span class="formula">{made}</span>' if is_block or len(latex) > FITS_ANY_LINE else made
+
+
+def _delimiters(latex: str, text: str, *, is_block: bool) -> tuple[str, str]:
+    """Between what a formula was typed, which the Markdown reader does not tell."""
+    dollars, bracket = ("$$", "\\[") if is_block else ("$", "\\(")
+    if bracket not in text or (dollars in text and f"{dollars}{latex}{dollars}" in text):
+        return dollars, dollars
+    return bracket, bracket.replace("[", "]").replace("(", ")")
+
+
+_ALONE = re.compile(
+    r"^[ \t]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t]*(?P=fence)|\Z)"
+    r"|^[ \t]*(?:\$\$(?P<dollars>[^$]{1,1000}?)\$\$|\\\[(?P<brackets>.{1,1000}?)\\\])",
+    re.DOTALL | re.MULTILINE,
+)
+"""A block of code, to be left alone, or a formula that stands on lines of its own."""
+
+
+def _on_one_line(text: str) -> str:
+    """The text with the lines of each formula joined: one that starts with + or - would begin a list."""
+
+    def joined(found: re.Match[str]) -> str:
+        latex = found["dollars"] or found["brackets"] or ""
+        keeps = "\n" not in latex or "%" in latex or "\n\n" in latex  # code; a remark, which ends with its line
+        return found[0] if keeps else found[0].replace("\n", " ")
+
+    return _ALONE.sub(joined, text) if "\n" in text and ("$$" in text or "\\[" in text) else text
+
+
+_CODE = re.compile(r'<pre><code class="language-([\w#+-]{1,20})">(.*?)</code></pre>', re.DOTALL)
+
+
+def _with_colours(html: str) -> str:
+    """Blocks of code whose language is told, in colours."""
+    left, until = MOST_CODE, time.thread_time() + SECONDS_FOR_COLOURS
+
+    def coloured(found: re.Match[str]) -> str:
+        nonlocal left
+        code = html_of.unescape(found[2])
+        left -= len(code)
+        made = code_blocks.highlighted(code, found[1], until=until) if left >= 0 else None
+        return found[0] if made is None else f"<pre><code>{made}</code></pre>"
+
+    return _CODE.sub(coloured, html)
+
+
+_RUNS_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
+_BLOCK = re.compile(rf"<(/?)({'|'.join(_DIRECTED)})(?=[ >])")
+
+
+def _with_directions(html: str) -> str:
+    """Each outermost block starts on the side on which its first words do, its bullets and bars with it. What is within
+    one takes its side; there the style sheet gives each line its own direction.
+    """
+    depth = 0
+
+    def directed(found: re.Match[str]) -> str:
+        nonlocal depth
+        is_outermost = depth == 0
+        if found[2][0] not in "ph":
+            depth += -1 if found[1] else 1
+        return f'{found[0]} dir="auto"' if is_outermost and not found[1] else found[0]
+
+    return _BLOCK.sub(directed, html)
 
 
 def disarmed(text: TextT) -> TextT:

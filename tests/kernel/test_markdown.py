@@ -1,5 +1,6 @@
 """Text from people and models is rendered, and cannot do anything."""
 
+import re
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
@@ -63,7 +64,7 @@ def test_characters_that_reverse_the_reading_order_are_written_out(reversing: st
 
 
 def test_a_text_in_arabic_keeps_its_marks() -> None:
-    assert render_markdown("مرحبا\u200f!") == "<p>مرحبا\u200f!</p>\n"
+    assert render_markdown("مرحبا\u200f!") == '<p dir="auto">مرحبا\u200f!</p>\n'
 
 
 def test_an_image_leaves_its_description() -> None:
@@ -73,3 +74,13 @@ def test_an_image_leaves_its_description() -> None:
 def test_nothing_that_was_written_vanishes() -> None:
     assert render_markdown("[hidden]: https://example.org") == '<p class="verbatim">[hidden]: https://example.org</p>\n'
     assert render_markdown(" \n").strip() == ""
+
+
+def test_each_outermost_block_of_a_text_that_runs_left_takes_its_own_side() -> None:
+    shown = render_markdown("שלום\n\n- אחד\n  - שתיים\n\n> ציטוט\n\nEnglish.")
+    assert re.findall(r"<(\w+) dir=\"auto\"", shown) == ["p", "ul", "blockquote", "p"]
+    assert shown.count("<ul>") == 1, "a list within a list takes its side"
+
+
+def test_other_texts_say_nothing_of_direction() -> None:
+    assert "dir=" not in render_markdown("Ünïcode, 日本語。\n\n- one")

