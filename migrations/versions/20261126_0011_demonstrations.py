@@ -38,7 +38,9 @@ def upgrade() -> None:
     op.add_column(
         "demonstrations", sa.Column("key", sa.Uuid(), nullable=True, comment="idempotency key of the submission")
     )
-    op.create_unique_constraint(op.f("uq_demonstrations_judgment_id_number"), "demonstrations", ["judgment_id", "number"])
+    op.create_unique_constraint(
+        op.f("uq_demonstrations_judgment_id_number"), "demonstrations", ["judgment_id", "number"]
+    )
     op.create_unique_constraint(op.f("uq_demonstrations_author_id_key"), "demonstrations", ["author_id", "key"])
 
 
