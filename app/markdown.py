@@ -111,9 +111,10 @@ _remembered = lru_cache(maxsize=1024)(_safe_html)
 
 
 def _clean(text: str) -> str:
-    has_formulas = "$" in text or "\\(" in text or "\\[" in text
-    has_code = "```" in text or "~~~" in text
-    runs_left = not text.isascii() and _RUNS_LEFT.search(text) is not None
+    # A single character is found many times as fast as two, and most texts have none of these.
+    has_formulas = "$" in text or ("\\" in text and ("\\(" in text or "\\[" in text))
+    has_code = ("`" in text and "```" in text) or ("~" in text and "~~~" in text)
+    runs_left = not text.isascii() and _runs_left(text)
     if not (has_formulas or has_code or runs_left):
         return _CLEANER.clean(_rendered(text, _EXTENSIONS))
     html = _with_formulas(text) if has_formulas else _rendered(text, _EXTENSIONS)
@@ -207,6 +208,15 @@ def _with_colours(html: str) -> str:
 
 
 _RUNS_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
+_MAY_RUN_LEFT = bytes([*range(0xD6, 0xE1), 0xEF, 0xF0])
+"""Of UTF-8, what characters of such scripts begin with; deleting bytes is ten times as fast as searching characters."""
+
+
+def _runs_left(text: str) -> bool:
+    written = text.encode(errors="replace")
+    return len(written.translate(None, _MAY_RUN_LEFT)) < len(written) and _RUNS_LEFT.search(text) is not None
+
+
 _BLOCK = re.compile(rf"<(/?)({'|'.join(_DIRECTED)})(?=[ >])")
 
 

@@ -83,7 +83,7 @@ def export_comparisons(
 def _exported(session: Session, campaign_id: int) -> int:
     query = select(func.count()).where(
         Comparison.campaign_id == campaign_id,
-        Comparison.kind.in_([ComparisonKind.ORDINARY, ComparisonKind.DEMONSTRATION]),
+        Comparison.kind == ComparisonKind.ORDINARY,
         Comparison.state == ComparisonState.OPEN,
     )
     return session.scalars(query).one()

@@ -27,8 +27,10 @@ ACTIONS = [
     KeyedAction("bad", N_("None of them is any good")),
     KeyedAction("skip", N_("Skip")),
     KeyedAction("undo", N_("Undo")),
+    KeyedAction("better", N_("Write a better one for the comparison judged last")),
     KeyedAction("difference", N_("Mark the words in which the two differ")),
     KeyedAction("answers", N_("To the questions beside the verdict")),
+    KeyedAction("fold", N_("Show long ones whole, or fold them")),
     KeyedAction("guidelines", N_("Guidelines")),
     KeyedAction("keys", N_("All keys")),
 ]

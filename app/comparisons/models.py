@@ -33,8 +33,6 @@ class ComparisonKind(StrEnum):
     GOLD = N_("gold")
     REPEAT = N_("repeat")
     ADJUDICATION = N_("adjudication")
-    DEMONSTRATION = N_("demonstration")
-    """A prompt to write a completion for: nothing is compared, and a judgment ranks nothing."""
 
 
 class ComparisonState(StrEnum):
@@ -47,7 +45,7 @@ class ComparisonState(StrEnum):
 class Comparison(Base):
     """A prompt with two or more distinct completions, to be judged `redundancy` times.
 
-    Of kind `demonstration`: a prompt alone, for which `redundancy` people are to write one.
+    In a demonstration campaign: a prompt alone, for which `redundancy` people are to write one.
     """
 
     __tablename__ = "comparisons"
@@ -281,8 +279,8 @@ class Demonstration(Base):
 
     __tablename__ = "demonstrations"
     __table_args__ = (
-        UniqueConstraint("judgment_id", "number"),
-        UniqueConstraint("author_id", "key"),
+        Index("uq_demonstrations_judgment_id_number", "judgment_id", "number", unique=True),
+        Index("uq_demonstrations_author_id_key", "author_id", "key", unique=True),
         Index(None, "campaign_id"),
     )
 

@@ -15,6 +15,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
+    op.execute("ALTER TABLE campaigns VALIDATE CONSTRAINT ck_campaigns_editable_days_in_range")
     op.add_column(
         "campaigns",
         sa.Column(

@@ -1,9 +1,7 @@
 """Annotators correct the better completion or write one for a prompt, and what they wrote before is kept.
 
 Adds a number to demonstrations, of which a judgment's highest is in force, and the key of the submission, so that one
-sent twice is stored once; the version before writes no demonstrations, and reads none. Allows comparisons of a further
-kind, prompts to write for; they are looked at for that while everybody goes on working. Going back is refused where there
-are any: the version before cannot read them.
+sent twice is stored once. The version before writes no demonstrations, and reads none.
 
 Revision: 0011, after 0010
 """
@@ -19,12 +17,13 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 
-KINDS = ("ordinary", "gold", "repeat", "adjudication")
-CHECK = "ck_comparisons_comparisonkind"
+INDEXES = {
+    "uq_demonstrations_judgment_id_number": "demonstrations (judgment_id, number)",
+    "uq_demonstrations_author_id_key": "demonstrations (author_id, key)",
+}
 
 
 def upgrade() -> None:
-    _allow_kinds(*KINDS, "demonstration")
     op.add_column(
         "demonstrations",
         sa.Column(
@@ -34,26 +33,29 @@ def upgrade() -> None:
             nullable=False,
             comment="from 1; the highest of a judgment is in force",
         ),
+        if_not_exists=True,
     )
     op.add_column(
-        "demonstrations", sa.Column("key", sa.Uuid(), nullable=True, comment="idempotency key of the submission")
+        "demonstrations",
+        sa.Column("key", sa.Uuid(), nullable=True, comment="idempotency key of the submission"),
+        if_not_exists=True,
     )
-    op.create_unique_constraint(
-        op.f("uq_demonstrations_judgment_id_number"), "demonstrations", ["judgment_id", "number"]
-    )
-    op.create_unique_constraint(op.f("uq_demonstrations_author_id_key"), "demonstrations", ["author_id", "key"])
+    with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        patience = connection.scalar(sa.text("SELECT current_setting('lock_timeout')"))
+        op.execute("SET lock_timeout = 0")  # waiting for transactions under way keeps nobody else waiting
+        broken = sa.text(
+            "SELECT count(*) FROM pg_class JOIN pg_index ON indexrelid = oid WHERE NOT indisvalid AND relname = :name"
+        )
+        for name, columns in INDEXES.items():
+            if connection.scalar(broken, {"name": name}):
+                op.execute(f"DROP INDEX CONCURRENTLY {name}")
+            op.execute(f"CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {columns}")
+        op.execute(f"SET lock_timeout = '{patience}'")
 
 
 def downgrade() -> None:
-    op.drop_constraint(op.f("uq_demonstrations_author_id_key"), "demonstrations", type_="unique")
-    op.drop_constraint(op.f("uq_demonstrations_judgment_id_number"), "demonstrations", type_="unique")
+    for name in INDEXES:
+        op.drop_index(name)
     op.drop_column("demonstrations", "key")
     op.drop_column("demonstrations", "number")
-    _allow_kinds(*KINDS)
-
-
-def _allow_kinds(*kinds: str) -> None:
-    listed = ", ".join(f"'{kind}'" for kind in kinds)
-    op.execute(f"ALTER TABLE comparisons DROP CONSTRAINT IF EXISTS {CHECK}")
-    op.execute(f"ALTER TABLE comparisons ADD CONSTRAINT {CHECK} CHECK (kind IN ({listed})) NOT VALID")
-    op.execute(f"ALTER TABLE comparisons VALIDATE CONSTRAINT {CHECK}")

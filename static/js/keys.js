@@ -8,8 +8,10 @@ export const ACTIONS = {
   bad: { key: "b", button: "[name=all_bad]" },
   skip: { key: "s", button: "[name=without_reason]" },
   undo: { key: "u", button: '[data-key="u"]' },
+  better: { key: "w", button: ".better" },
   difference: { key: "d", button: "[data-difference]" },
   answers: { key: "c", button: "[data-beside]" },
+  fold: { key: "f", button: ".unfold > button" },
   guidelines: { key: "g", button: "[popovertarget=guidelines][data-key]" },
   keys: { key: "?", button: "[popovertarget=keys]" },
 };

@@ -27,7 +27,7 @@ function meaningOf(key, action) {
   const other = Object.keys(ACTIONS).find((each) => each !== action && keyOf(each) === key);
   if (other) return other;
   const sideways = ["first", "second"].includes(action) && ["arrowleft", "arrowright"].includes(key);
-  const isPlain = [...key].length === 1 && key.trim() && !/[1-9=]/.test(key);
+  const isPlain = [...key].length === 1 && key.trim() && !/[1-9=+-]/.test(key);
   return key === ACTIONS[action].key || sideways || isPlain ? null : true;
 }
 

@@ -25,7 +25,6 @@ from app.comparisons.models import (
     Assignment,
     AssignmentState,
     Comparison,
-    ComparisonKind,
     Demonstration,
     Judgment,
     JudgmentState,
@@ -40,7 +39,9 @@ from app.comparisons.service.rejecting import Grounds, reject_judgment
 from app.database import make_engine
 from app.datasets.service.counting import judgment_counts
 from app.datasets.service.house_export import export_house_jsonl
-from app.generation.models import Completion, CompletionSource, PromptState
+from app.errors import Conflict
+from app.generation.models import Completion, CompletionSource, ImportKind, PromptState
+from app.generation.service.imports import begin_import
 from app.pseudonyms import Pseudonyms
 from app.settings import Settings
 from tests.conftest import NOW, SignedIn
@@ -267,11 +268,17 @@ def test_the_worker_hands_out_each_active_prompt_once(
     place = Workplace(settings, session_factory, lambda: NOW)
     for _ in range(2):
         fill_queue(place, campaign_id=campaign.id)
-    kinds = session.scalars(select(Comparison.kind)).all()
-    assert kinds == [ComparisonKind.DEMONSTRATION] * 2
+    assert session.scalar(select(func.count()).select_from(Comparison)) == 2
     campaign.state = CampaignState.PAUSED
     make_prompt(session, campaign, "While paused.")
     assert not hand_out_prompts(session, campaign_id=campaign.id, now=NOW)
+
+
+def test_comparisons_are_not_imported_where_nothing_is_compared(session: Session, campaign: Campaign) -> None:
+    with pytest.raises(Conflict):
+        begin_import(
+            session, campaign=campaign, kind=ImportKind.COMPARISONS, filename="pairs.jsonl", by_id=None, now=NOW
+        )
 
 
 # --- A race

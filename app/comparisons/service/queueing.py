@@ -133,8 +133,8 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
 _PROMPTS_TO_WRITE_FOR = text(
     """
     WITH fresh AS (
-      INSERT INTO comparisons (campaign_id, prompt_id, kind, redundancy, created_at)
-      SELECT campaigns.id, prompts.id, 'demonstration', campaigns.redundancy, :now
+      INSERT INTO comparisons (campaign_id, prompt_id, redundancy, created_at)
+      SELECT campaigns.id, prompts.id, campaigns.redundancy, :now
       FROM campaigns JOIN prompts ON prompts.campaign_id = campaigns.id AND prompts.state = 'active'
       WHERE campaigns.id = :id AND campaigns.state = 'open'
         AND NOT EXISTS (SELECT FROM comparisons AS made WHERE made.prompt_id = prompts.id AND made.state = 'open')

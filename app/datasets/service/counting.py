@@ -58,7 +58,7 @@ _QUERY = text(
         WHERE r.judgment_id = j.id AND r.at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
         ORDER BY r.number DESC LIMIT 1), false) AS rejected) AS rejection
       WHERE CASE WHEN CAST(:campaign_id AS int) IS NULL THEN k.line_id = :line_id ELSE k.id = :campaign_id END
-        AND j.state = 'given' AND c.kind <> 'demonstration'
+        AND j.state = 'given' AND k.kind <> 'demonstration'
         AND j.judged_at <= coalesce(CAST(:as_of AS timestamptz), 'infinity')
         AND NOT EXISTS (
           SELECT FROM judgments later

@@ -60,7 +60,7 @@ def _comparisons(campaign_id: int) -> Select[Any]:
         .join(Prompt, Comparison.prompt_id == Prompt.id)
         .where(
             Comparison.campaign_id == campaign_id,
-            Comparison.kind.in_([ComparisonKind.ORDINARY, ComparisonKind.DEMONSTRATION]),
+            Comparison.kind == ComparisonKind.ORDINARY,
             Comparison.state == ComparisonState.OPEN,
         )
         .order_by(Comparison.id)

@@ -12,12 +12,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, Select, and_, case, exists, false, func, select
 from sqlalchemy.orm import Session, aliased
 
-from app.campaigns.models import Campaign, CampaignRevision
+from app.campaigns.models import Campaign, CampaignKind, CampaignRevision
 from app.comparisons.models import (
     Assignment,
     Comparison,
     ComparisonCompletion,
-    ComparisonKind,
     Demonstration,
     Judgment,
     JudgmentState,
@@ -93,7 +92,8 @@ def judged_comparisons(
     campaigns = {
         campaign.id: campaign for campaign in session.scalars(select(Campaign).where(Campaign.id.in_(campaign_ids)))
     }
-    query = _comparisons(campaign_ids=campaign_ids, as_of=as_of, with_surplus=with_surplus)
+    compared = [each.id for each in campaigns.values() if each.kind is not CampaignKind.DEMONSTRATION]
+    query = _comparisons(campaign_ids=compared, as_of=as_of, with_surplus=with_surplus)
     options = {"stream_results": True, "yield_per": BATCH_COMPARISONS}
     for batch in session.execute(query, execution_options=options).partitions():
         ids = [row.id for row in batch]
@@ -214,7 +214,6 @@ def _comparisons(*, campaign_ids: Collection[int], as_of: datetime, with_surplus
         )
         .join(Prompt, Comparison.prompt_id == Prompt.id)
         .where(and_(Comparison.campaign_id.in_(campaign_ids), judged.add_columns(Judgment.id).exists()))
-        .where(Comparison.kind != ComparisonKind.DEMONSTRATION)
         .order_by(side, Comparison.prompt_id, Comparison.id)
     )
 
