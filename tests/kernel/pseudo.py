@@ -4,6 +4,7 @@ What stands on a page outside the marks is not translated. A page that holds tog
 in German.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -69,7 +70,8 @@ class _Reader(HTMLParser):
         given = dict(attrs)
         for name, value in attrs:
             if value and (name in SPOKEN or (name.startswith("data-") and " " in value)):
-                self.said.append(f" · {value} · ")
+                each = json.loads(value).values() if value.startswith("{") else [value]
+                self.said.extend(f" · {text} · " for text in each)
         if tag in VOID:
             return
         if self._unseen or tag in UNSEEN or given.get("translate") == "no":

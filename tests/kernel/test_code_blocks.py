@@ -27,7 +27,7 @@ def test_a_block_whose_language_is_told_is_coloured() -> None:
 
 @pytest.mark.parametrize("fence", ["```", "```nosuchlanguage", '```"onclick=alert(1)'])
 def test_other_blocks_stay_plain(fence: str) -> None:
-    assert render_markdown(f"{fence}\nx < y\n```") == "<pre tabindex=\"0\"><code>x &lt; y\n</code></pre>\n"
+    assert render_markdown(f"{fence}\nx < y\n```") == '<pre tabindex="0"><code>x &lt; y\n</code></pre>\n'
 
 
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
