@@ -48,15 +48,19 @@ function sizesControl() {
   group.setAttribute("role", "group");
   group.setAttribute("aria-label", words.dataset.sizes);
   for (const [step, key, label] of [[-1, "-", words.dataset.smaller], [1, "+", words.dataset.larger]]) {
-    const made = button("A", key);
-    made.setAttribute("aria-label", label);
-    made.append(keycap(key === "-" ? "−" : key));
+    const made = button("", key);
+    const [letter, name] = [document.createElement("span"), document.createElement("span")];
+    letter.textContent = "A";
+    letter.ariaHidden = "true";
+    name.textContent = label;
+    name.className = "visually-hidden";
+    made.append(letter, name, keycap(key === "-" ? "−" : key));
     made.addEventListener("click", () => {
       const at = SIZES.indexOf(document.documentElement.dataset.textSize) + step;
-      const name = SIZES[Math.min(Math.max(at, 0), SIZES.length - 1)];
-      setSize(name);
+      const size = SIZES[Math.min(Math.max(at, 0), SIZES.length - 1)];
+      setSize(size);
       fold();
-      say(words.dataset[name]);
+      say(words.dataset[size]);
     });
     group.append(made);
   }
