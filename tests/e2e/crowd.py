@@ -14,7 +14,7 @@ from tests.e2e.conftest import RunningPalate
 
 FORM = re.compile(r'<form[^>]*action="(?P<url>[^"]+)"[^>]*>(?P<inside>.*?)</form>', re.DOTALL)
 FIELD = re.compile(r'<input type="hidden"\s+name="(\w+)"\s+value="([^"]*)"')
-TEXT = re.compile(r'<article class="completion".*?<div class="prose">(.*?)</div>', re.DOTALL)
+TEXT = re.compile(r'<article class="completion".*?<div class="prose"[^>]*>(.*?)</div>', re.DOTALL)
 PATIENCE_SECONDS = 240
 
 
