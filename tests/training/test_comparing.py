@@ -41,7 +41,7 @@ def test_what_differs_between_runs_is_marked_and_the_base_stands_beside_them(
         assert shown in page
     assert {"learning rate", "Seed", "Held-out accuracy"} <= marked(page)
     assert "beta" not in marked(page)
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 4 + 1, "the charts, and the logo"
     chosen = page.partition("Choose what to compare")[2]
     assert chosen.count(" checked") == 3
 
