@@ -83,6 +83,12 @@ def test_a_draft_outlives_a_reload_goes_once_recorded_and_is_nobody_elses(page: 
 
 def test_what_was_judged_is_found_again_and_changed_while_the_desk_stays_as_it_is(page: Page, desk: str) -> None:
     page.goto(desk)
+    if prompt(page) == "Which three?":  # where the test before ran elsewhere
+        page.wait_for_selector(".strip.is-live")
+        for key in ("1", "2", "Enter"):
+            page.keyboard.press(key)
+        expect(page.locator(".prompt .prose")).not_to_have_text("Which three?")
+        page.wait_for_timeout(200)
     judged = prompt(page)
     page.locator("#rationale").fill("First thought.")
     page.evaluate("document.activeElement.blur()")
