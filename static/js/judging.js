@@ -7,7 +7,7 @@ const IDLE_AFTER_MS = 30_000;
 const RENEW_EVERY_MS = 180_000;
 const TICK_MS = 250;
 const FIRST_RETRY_MS = 1_000;
-const LAST_RETRY_MS = 20_000;
+const LAST_RETRY_MS = 5_000;
 const REFUSED_HERE = "palate-refused";
 const BOUNCE_MS = 150; // nobody means two presses of one key this close together
 
