@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.markdown import render_markdown
+from app.markdown import LONGEST_BLOCK, render_markdown
 
 
 class Tags(HTMLParser):
@@ -74,6 +74,14 @@ def test_an_image_leaves_its_description() -> None:
 def test_nothing_that_was_written_vanishes() -> None:
     assert render_markdown("[hidden]: https://example.org") == '<p class="verbatim">[hidden]: https://example.org</p>\n'
     assert render_markdown(" \n").strip() == ""
+
+
+def test_a_text_shown_as_it_was_written_is_cut_into_blocks_that_a_browser_lays_out_fast() -> None:
+    text = "word " * 20_000 + "\n" + "line\n" * 4_000 + "x" * 20_000
+    blocks = re.findall(r'<p class="verbatim">(.*?)</p>', render_markdown(text), re.DOTALL)
+    assert max(map(len, blocks)) <= LONGEST_BLOCK
+    assert {block[-1] for block in blocks} == {" ", "e", "x"}, "cut after words, and after lines"
+    assert "".join(blocks).replace("\n", "") == text.replace("\n", ""), "nothing is lost"
 
 
 def test_each_outermost_block_of_a_text_that_runs_left_takes_its_own_side() -> None:

@@ -53,6 +53,7 @@ RIGHT: dict[str, bytes] = {
     "reason": b"Skimmed.", "verb": b"reject", "which": b"all",
     "key": b"7b1f7b1e-3f3c-4f51-9d8e-6a0c2f9c7a11", "version_id": b"1", "slug": b"slug", "path": b"/models/x",
     "base_url": b"https%3A%2F%2F127.0.0.1%3A9%2Fv1", "model": b"theirs", "prompt": b"Why%3F", "left": b"1",
+    "start": b"1",
 }  # fmt: skip
 """What each field is given while another is being tried; fields that may be absent are, but for ALWAYS."""
 

@@ -50,7 +50,7 @@ def join(palate: RunningPalate) -> httpx.Client:
 def open_campaign(browser: httpx.Client) -> None:
     """Her last request makes the worker ask the model server for completions."""
     page = browser.get("/campaigns/new")
-    source = re.search(r'<option value="([^"]+)"', page.text)
+    source = re.search(r'name="source".*?<option value="([^"]+)"', page.text, re.DOTALL)
     assert source is not None
     token = {"csrf_token": csrf_of(page)}
     drawing = {"samples_drawn": "2", "temperature": "1", "top_p": "1", "max_tokens": "8"}
