@@ -55,7 +55,8 @@ chromium: ## Install the browser that the journeys drive (Debian, Ubuntu)
 	else echo "The journeys need Chromium. Install it once: sudo apt-get install chromium"; exit 1; fi
 
 test: install-dev chromium ## Every test that needs nothing outside the repository
-	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real"
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real and not alone"
+	$(PYTEST) -m alone
 
 quick: install-dev ## The fast tests alone
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real and not slow and not e2e"
@@ -64,7 +65,8 @@ e2e: install-dev chromium ## The journeys in a real browser alone
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m e2e
 
 slow: install-dev ## The slow tests alone
-	$(PYTEST) -n $(JOBS) --dist loadgroup -m "slow and not real"
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m "slow and not real and not alone"
+	$(PYTEST) -m alone
 
 screenshots: install-dev chromium ## The README's pictures, taken anew on the journey through the loop
 	PALATE_SCREENSHOTS=docs/images $(PYTEST) -q tests/e2e/test_the_loop.py

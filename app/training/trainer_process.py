@@ -16,6 +16,8 @@ from trainer.contract.run import LOCK_FILE, LOG_FILE
 
 SECRETS = ("PALATE_", "DATABASE_URL", "PG")
 """Beginnings of environment variables that are none of the trainer's business."""
+NICENESS = 10
+"""How far the trainer stands back where the machine is small: whoever judges, and the models they judge, go first."""
 LOOK_SECONDS = 0.05
 """How often a trainer that was sent away is looked after."""
 
@@ -49,6 +51,8 @@ class TrainerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, self._started.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
     def send_away(self, *, patience_seconds: float) -> None:
         """Ask the trainer to leave with a checkpoint, and kill it where that takes too long: the run survives both."""

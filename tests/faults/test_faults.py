@@ -13,7 +13,7 @@ from tests.faults.people import People
 from tests.faults.soundness import amiss, leases_left
 from trainer.contract.steps import Step
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("up")]
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 STEPS = [
     Step.JUDGMENT_RECORDING,

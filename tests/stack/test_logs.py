@@ -47,6 +47,15 @@ def join(palate: RunningPalate) -> httpx.Client:
     return browser
 
 
+def wait_for_a_model(palate: RunningPalate) -> None:
+    """Until the model server answers for the starter: a campaign opened before is filled later, by the clock."""
+    published = {"task": "deployments:publish", "ended": "done"}.items()
+    deadline = time.monotonic() + LONG_ENOUGH
+    while not any(published <= line.items() for line in lines_of(palate, "worker")):
+        assert time.monotonic() < deadline, "no model was published"
+        time.sleep(0.2)
+
+
 def open_campaign(browser: httpx.Client) -> None:
     """Her last request makes the worker ask the model server for completions."""
     page = browser.get("/campaigns/new")
@@ -66,6 +75,7 @@ def open_campaign(browser: httpx.Client) -> None:
 def test_one_request_is_followed_through_all_logs_and_no_secret_is_in_them(tmp_path: Path) -> None:
     palate = start_palate(tmp_path / "data", PALATE_LOG_FORMAT="json", PALATE_LOG_LEVEL="DEBUG")
     browser = join(palate)
+    wait_for_a_model(palate)
     open_campaign(browser)
     assert browser.get("/campaigns/1/judge").status_code == 200
     deadline = time.monotonic() + LONG_ENOUGH

@@ -91,6 +91,7 @@ def test_a_killed_embedded_postgresql_is_back_within_seconds(tmp_path: Path) -> 
     assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists(), "it stops with the rest"
 
 
+@pytest.mark.timeout(600)
 def test_a_run_stops_with_palate_and_goes_on_at_the_next_start_with_the_same_numbers(tmp_path: Path) -> None:
     palate = start_palate(tmp_path / "data")
     folder = train(palate)

@@ -19,6 +19,7 @@ from app.training.carrying_out import MOST_STARTS_IN_VAIN, carry_out
 from app.training.models import Run, RunState
 from app.training.run_folder import write_request
 from app.training.service.steering import cancel_run
+from app.training.trainer_process import NICENESS
 from tests.conftest import NOW
 from tests.training.conftest import LONG, QUICK, Shop, kill_trainers, meanwhile, steps_taken, trainers_of
 from trainer.contract.files import read_json
@@ -76,6 +77,9 @@ def test_another_worker_takes_up_a_trainer_that_the_first_one_left_behind(shop: 
     event.remove(shop.place.session_factory, "before_commit", cut)
     left_behind = trainers_of(folder)
     assert len(left_behind) == 1
+    assert os.getpriority(os.PRIO_PROCESS, left_behind[0]) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS), (
+        "whoever judges goes first"
+    )
     seen: set[int] = set()
 
     def watch() -> bool:
