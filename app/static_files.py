@@ -2,6 +2,8 @@
 
 The address in a page carries the hash, and so does that in a script which imports another. Under any other address,
 an old page's or a newer version's, browsers ask anew each time: they never keep one content under another's hash.
+
+A name such as `css/base.css+comparisons.css` stands for both files of the folder, one after the other, in one request.
 """
 
 import gzip
@@ -73,15 +75,20 @@ def static_path(name: str) -> str:
 @lru_cache(maxsize=512)
 def static_file(name: str) -> StaticFile:
     """A file of the folder by its path there; raises OSError or ValueError where there is none."""
-    path = (FOLDER / name).resolve()
-    if not path.is_relative_to(FOLDER.resolve()):
-        raise ValueError("outside of the folder")
-    content = path.read_bytes()
-    if path.suffix == ".js":
+    folder, _, files = name.rpartition("/")
+    content = b"".join(_content(f"{folder}/{file}") for file in files.split("+"))
+    if name.endswith(".js"):
         content = _IMPORT.sub(lambda found: _versioned(name, found), content.decode()).encode()
-    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     compressed = gzip.compress(content, 9, mtime=0) if _shrinks(media_type, len(content)) else None
     return StaticFile(content, compressed, media_type, hashlib.sha256(content).hexdigest()[:12])
+
+
+def _content(name: str) -> bytes:
+    path = (FOLDER / name.lstrip("/")).resolve()
+    if not path.is_relative_to(FOLDER.resolve()):
+        raise ValueError("outside of the folder")
+    return path.read_bytes()
 
 
 def _versioned(importer: str, found: "re.Match[str]") -> str:

@@ -45,14 +45,14 @@ class Annotator:
         """Whether there is something to judge."""
         return FORM.search(self.panel) is not None
 
-    def judge(self, ranking: str) -> None:
-        """Send a verdict; the answer holds the next comparison."""
+    def judge(self, ranking: str, **beside: str) -> None:
+        """Send a verdict, and `beside` it further fields of the page; the answer holds the next comparison."""
         form = FORM.search(self.panel)
         assert form is not None
         hidden = dict(HIDDEN.findall(self.panel[form.start() : form.start() + 2000]))
         if (values := VALUES.search(self.panel)) is not None:
             hidden |= json.loads(values[1])
-        body = urlencode({"csrf_token": self.csrf, **hidden, "active_ms": 4000, "ranking": ranking})
+        body = urlencode({"csrf_token": self.csrf, **hidden, "active_ms": 4000, "ranking": ranking, **beside})
         begun = time.perf_counter()
         self.panel = self._ask("POST", form[1], body.encode())
         self.latencies.append(time.perf_counter() - begun)

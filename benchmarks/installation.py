@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from app.accounts.models import Role, User
 from app.accounts.service.sign_ins import start_sign_in
+from app.campaigns.asking import NOTHING, Asked
 from app.campaigns.models import Campaign, CampaignKind, CampaignRevision, CampaignState, Enrolment
 from app.database import libpq_url, make_engine, make_session_factory
 from app.deployments.models import Alias, ModelLine
@@ -49,8 +50,19 @@ def postgres(folder: Path) -> Iterator[tuple[str, int]]:
         server.cleanup()
 
 
-def filled_database(server: str, *, name: str, comparisons: int, annotators: int, redundancy: int = 1) -> Database:
-    """A new database with one open campaign of imported comparisons and its annotators, signed in."""
+def filled_database(
+    server: str,
+    *,
+    name: str,
+    comparisons: int,
+    annotators: int,
+    redundancy: int = 1,
+    asked: Asked = NOTHING,
+    shown: int = 2,
+) -> Database:
+    """A new database with one open campaign of imported comparisons of `shown` completions, and its annotators,
+    signed in. `asked` is what the campaign asks beside the verdict.
+    """
     with psycopg.connect(libpq_url(server), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     head, _, tail = server.partition("?")
@@ -69,11 +81,23 @@ def filled_database(server: str, *, name: str, comparisons: int, annotators: int
             line_id=line.id,
             alias=Alias.CURRENT,
             redundancy=redundancy,
+            completions_per_comparison=shown,
+            samples_drawn=shown,
             created_at=now,
         )
         session.add(campaign)
         session.flush()
-        session.add(CampaignRevision(campaign_id=campaign.id, number=1, guidelines=GUIDELINES, created_at=now))
+        criteria = [criterion.model_dump() for criterion in asked.criteria]
+        session.add(
+            CampaignRevision(
+                campaign_id=campaign.id,
+                number=1,
+                guidelines=GUIDELINES,
+                criteria=criteria,
+                scales=asked.scales(),
+                created_at=now,
+            )
+        )
         tokens = []
         for number in range(annotators):
             user = User(
@@ -87,7 +111,7 @@ def filled_database(server: str, *, name: str, comparisons: int, annotators: int
             session.flush()
             session.add(Enrolment(campaign_id=campaign.id, user_id=user.id, judges=True, created_at=now))
             tokens.append(start_sign_in(session, user=user, user_agent="", lasts=timedelta(days=1), now=now))
-        given = {"campaign_id": campaign.id, "count": comparisons, "redundancy": redundancy, "now": now}
+        given = {"campaign_id": campaign.id, "count": comparisons, "redundancy": redundancy, "shown": shown, "now": now}
         session.execute(text("SET LOCAL session_replication_role = replica"))  # no row looks for those it points at
         for statement in _FILL:
             session.execute(text(statement), {**given, "first": TEXTS[0] * 4, "second": TEXTS[1] * 4})
@@ -104,9 +128,11 @@ _FILL = [
               'How do I make a good pot of tea for ' || n || ' people?')), md5(n::text) || md5(n::text), :now, 'train'
        FROM generate_series(1, :count) AS n""",
     """INSERT INTO completions (prompt_id, source, text, normalised_sha256, created_at)
-       SELECT id, 'imported', 'For ' || id || ' people. ' || CAST(:first AS text), md5(id || 'a'), :now FROM prompts
-       UNION ALL
-       SELECT id, 'imported', CAST(:second AS text) || 'So for ' || id, md5(id || 'b'), :now FROM prompts""",
+       SELECT id, 'imported',
+              CASE WHEN n % 2 = 1 THEN 'For ' || id || ' people. ' || CAST(:first AS text)
+                   ELSE CAST(:second AS text) || 'So for ' || id END || repeat('!', n / 3),
+              md5(id || ',' || n), :now
+       FROM prompts CROSS JOIN generate_series(1, :shown) AS n""",
     """INSERT INTO comparisons (campaign_id, prompt_id, redundancy, created_at)
        SELECT :campaign_id, id, :redundancy, :now FROM prompts ORDER BY id""",
     """INSERT INTO comparison_completions (comparison_id, completion_id, position)

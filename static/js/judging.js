@@ -199,7 +199,7 @@ sendWaiting();
 async function rank() {
   const form = verdictForm();
   if (form && sessionStorage.getItem(draftOf(document.body.dataset.user, form.action))) (await import("./drafts.js")).restore(form);
-  if (panel()?.querySelector("[data-reason]")) (await import("./reasons.js")).show();
+  if (document.getElementById("rationale")?.value) (await import("./reasons.js")).show();
   if (panel()?.querySelector("[data-strip]")) (await import("./ranking.js")).wake(panel());
 }
 

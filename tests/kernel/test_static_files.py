@@ -66,3 +66,12 @@ def test_there_is_nothing_beside_the_files(visitor: TestClient, path: str) -> No
 
 def test_files_are_only_read(visitor: TestClient) -> None:
     assert visitor.post("/static/css/base.css").status_code == 405
+
+
+def test_two_styles_come_in_one_request(visitor: TestClient) -> None:
+    both = visitor.get(static_path("css/base.css+comparisons.css"))
+    folder = ROOT / "static/css"
+    assert both.content == (folder / "base.css").read_bytes() + (folder / "comparisons.css").read_bytes()
+    assert both.headers["content-type"].startswith("text/css")
+    for outside in ("css/base.css+../../pyproject.toml", "css/base.css+", "css/base.css+no.css"):
+        assert visitor.get(f"/static/{outside}").status_code == 404
