@@ -1,0 +1,178 @@
+"""Each form of judgment at a desk by keyboard alone and on a phone by touch: what is stored is what was pressed.
+
+With PALATE_SCREENSHOTS naming a folder the pictures of the annotators' guide are taken on the way.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.access import SESSION_COOKIE
+from app.accounts.models import User
+from app.accounts.service.sign_ins import start_sign_in
+from app.campaigns.models import Campaign
+from app.comparisons.models import Assignment, Judgment
+from app.comparisons.ranking import format_ranking, to_positions
+from app.database import make_engine, make_session_factory
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import NOW
+from tests.e2e.conftest import browser, playwright
+from tests.e2e.everything import LASTS
+from tests.e2e.forms import COMPLETIONS, FORMS, PROMPT, Form
+from tests.e2e.test_accessible import opened, problems
+from tests.factories.accounts import make_user
+from tests.factories.campaigns import enrol, make_campaign
+from tests.factories.comparisons import make_comparison
+from tests.factories.generation import make_prompt
+from tests.security.serving import served
+
+__all__ = ["browser", "playwright"]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+PRESSED_APART_MS = 160
+"""A key pressed again sooner is taken for one that bounces."""
+
+
+@dataclass
+class Place:
+    """A served Palate with a campaign for each form, and somebody who judges in all of them."""
+
+    app: FastAPI
+    address: str
+    session: Session
+    person: User
+    campaigns: dict[str, Campaign]
+
+
+@pytest.fixture
+def place(fresh_database: str, settings: Settings) -> Iterator[Place]:
+    """Everything is there, and nothing judged."""
+    engine = make_engine(fresh_database)
+    sessions = make_session_factory(engine)
+    with sessions() as session:
+        person = make_user(session, name="Grace")
+        campaigns = {form.name: campaign_of(session, form) for form in FORMS}
+        for campaign in campaigns.values():
+            enrol(session, person, campaign)
+        session.commit()
+        app = create_app(settings, session_factory=sessions)
+        with served(app) as address:
+            yield Place(app, address, session, person, campaigns)
+    engine.dispose()
+
+
+def campaign_of(session: Session, form: Form) -> Campaign:
+    """A campaign that asks in this form, with two comparisons."""
+    campaign = make_campaign(session, name=form.name, completions_per_comparison=form.shown, samples_drawn=form.shown)
+    (revision,) = campaign.revisions
+    revision.criteria = [criterion.model_dump() for criterion in form.asked.criteria]
+    revision.scales = form.asked.scales()
+    revision.guidelines = "Prefer what a curious child could use. True before beautiful."
+    for text in (PROMPT, "Why do some turn yellow?"):
+        prompt = make_prompt(session, campaign, text)
+        make_comparison(session, campaign, texts=COMPLETIONS[: form.shown], prompt=prompt)
+    return campaign
+
+
+def browser_of(browser: Browser, place: Place, *, is_phone: bool) -> BrowserContext:
+    """The annotator's, at a desk in the light or on a phone in the dark."""
+    size = {"width": 390, "height": 844} if is_phone else {"width": 1440, "height": 900}
+    context = browser.new_context(
+        base_url=place.address, viewport=size, has_touch=is_phone, color_scheme="dark" if is_phone else "light"
+    )
+    token = start_sign_in(place.session, user=place.person, user_agent="", lasts=LASTS, now=NOW)
+    place.session.commit()
+    context.add_cookies([{"name": SESSION_COOKIE, "value": token, "url": place.address}])
+    return context
+
+
+@pytest.mark.parametrize("is_phone", [False, True], ids=["by keyboard", "by touch"])
+@pytest.mark.timeout(600)
+def test_each_form_stores_what_was_pressed(browser: Browser, place: Place, *, is_phone: bool) -> None:
+    context = browser_of(browser, place, is_phone=is_phone)
+    page = context.new_page()
+    for form in FORMS:
+        page.goto(f"/campaigns/{place.campaigns[form.name].id}/judge")
+        expect(page.locator("#judging-panel .completion")).to_have_count(form.shown)
+        steps = form.taps if is_phone else form.keys
+        for step in steps[:-1]:
+            act(page, step, is_phone=is_phone)
+        if form.name == "rationale" and is_phone:
+            expect(page.locator("#rationale")).to_have_value("More accurate")
+        picture(page, form, is_phone=is_phone)
+        assert fits(page), f"{form.name}: wider than the window, or the verdict out of reach"
+        act(page, steps[-1], is_phone=is_phone)
+        expect(page.locator(".tally strong")).to_have_text("1")
+        assert stored(place, form) == form.stored, form.name
+    context.close()
+
+
+def test_no_form_has_a_fault_that_a_program_can_find(browser: Browser, place: Place) -> None:
+    context = browser_of(browser, place, is_phone=False)
+    page = opened(context)
+    found = []
+    for form in FORMS:
+        page.goto(f"/campaigns/{place.campaigns[form.name].id}/judge")
+        found += problems(page, [("light", 1440, ["wcag2aa", "wcag22aa"]), ("dark", 390, ["wcag2aa", "wcag22aa"])])
+    context.close()
+    assert found == []
+
+
+def act(page: Page, step: str, *, is_phone: bool) -> None:
+    """Press a key, type a text, or touch something."""
+    if is_phone:
+        page.locator(f"#judging-panel {step}").tap()
+    elif step.startswith("type:"):
+        page.keyboard.type(step.removeprefix("type:"))
+    else:
+        page.wait_for_timeout(PRESSED_APART_MS)
+        page.keyboard.press(step)
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing sticks out sideways, and the verdict can be given wherever one has scrolled to."""
+    return page.evaluate("""() => {
+        const {top, bottom} = document.querySelector("#judging-panel .dock").getBoundingClientRect();
+        const isNarrow = document.documentElement.scrollWidth <= innerWidth;
+        return isNarrow && top < innerHeight && bottom <= innerHeight + 1;
+    }""")
+
+
+def picture(page: Page, form: Form, *, is_phone: bool) -> None:
+    """For the annotators' guide."""
+    if folder := os.environ.get("PALATE_SCREENSHOTS"):
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(300)
+        page.screenshot(path=Path(folder) / f"form-{form.name}-{'phone' if is_phone else 'desk'}.png")
+
+
+def stored(place: Place, form: Form) -> dict[str, Any]:
+    """The judgment in the campaign of a form, by place as shown; what says nothing is left out."""
+    place.session.rollback()
+    campaign = place.campaigns[form.name]
+    judgment, shown = place.session.execute(
+        select(Judgment, Assignment.shown_order).join(Judgment.assignment).where(Assignment.campaign_id == campaign.id)
+    ).one()
+    criteria = {name: to_positions(groups, shown) for name, groups in (judgment.criteria or {}).items()}
+    place_of = {str(completion_id): number for number, completion_id in enumerate(shown, start=1)}
+    found = {
+        "ranking": judgment.ranking and format_ranking(to_positions(judgment.ranking, shown)),
+        "all_bad": judgment.all_bad,
+        "strengths": judgment.strengths,
+        "criteria": {name: format_ranking(groups) for name, groups in criteria.items()},
+        "ratings": {place_of[completion_id]: value for completion_id, value in (judgment.ratings or {}).items()},
+        "flags": {place_of[completion_id]: raised for completion_id, raised in (judgment.flags or {}).items()},
+        "confidence": judgment.confidence,
+    }
+    if form.asked.rationale:
+        assert judgment.rationale.startswith("More accurate")
+    return {name: value for name, value in found.items() if value}
