@@ -68,8 +68,8 @@ slow: install-dev ## The slow tests alone
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m "slow and not real and not alone"
 	$(PYTEST) -m alone
 
-screenshots: install-dev chromium ## The README's pictures, taken anew on the journey through the loop
-	PALATE_SCREENSHOTS=docs/images $(PYTEST) -q tests/e2e/test_the_loop.py
+screenshots: install-dev chromium ## The pictures of the README and the guides, taken anew on the journeys
+	PALATE_SCREENSHOTS=docs/images $(PYTEST) -q tests/e2e/test_the_loop.py tests/e2e/test_every_form.py
 
 real: install-dev ## Tests on real data; set PALATE_REAL_DATA to its folder
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m real

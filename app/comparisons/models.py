@@ -274,7 +274,8 @@ class Demonstration(Base):
     """A person's own or corrected completion: labelled data for supervised fine-tuning.
 
     Never edited: a second thought is the next number of the same judgment. It holds as long as that judgment does: one
-    that was taken back, decided otherwise or set aside takes what was written under it along.
+    that was taken back or set aside takes what was written under it along. A judgment that is changed has its own, with
+    the same text, as long as what it corrects is still among the best.
     """
 
     __tablename__ = "demonstrations"

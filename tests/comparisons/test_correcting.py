@@ -20,7 +20,9 @@ from app.comparisons.service.correcting import (
     present_correction,
     save_correction,
 )
+from app.comparisons.service.editing import change_judgment
 from app.comparisons.service.erasing import erase_judgments
+from app.comparisons.service.judging import Verdict
 from app.comparisons.service.leasing import Lease
 from app.comparisons.service.rejecting import Grounds, reject_judgment
 from app.errors import Conflict, Invalid
@@ -99,6 +101,28 @@ def test_saving_again_makes_the_next_number_and_keeps_the_one_before(session: Se
         (2, "Best."),
     ]
     assert len({each.judgment_id for each in saved(session)}) == 1
+
+
+@pytest.mark.parametrize(("changed_to", "goes_along"), [("same", True), ("tie", True), ("other", False)])
+def test_a_judgment_changed_in_the_history_takes_its_correction_along_while_what_it_corrects_is_among_the_best(
+    session: Session, desk: Desk, changed_to: str, *, goes_along: bool
+) -> None:
+    lease = judged(desk)
+    save(desk, lease, "Better.")
+    better = saved(session)[0].corrects_id
+    place = lease.shown_order.index(better or 0) + 1
+    ranking = {"same": f"{place}>{3 - place}", "tie": "1=2", "other": f"{3 - place}>{place}"}[changed_to]
+    key = uuid.uuid4()
+    for _ in range(2):  # a replay carries nothing over once more
+        changed = change_judgment(
+            session, assignment=desk.hold(lease), verdict=Verdict(ranking=ranking), key=key, now=desk.now
+        )
+    of_the_new = [each for each in saved(session) if each.judgment_id == changed.judgment_id]
+    texts = [session.get_one(Completion, each.completion_id).text for each in of_the_new]
+    assert texts == (["Better."] if goes_along else [])
+    assert [each.corrects_id for each in of_the_new] == ([better] if goes_along else [])
+    started_from = present_correction(session, assignment=desk.hold(lease), start=place)
+    assert started_from.text == ("Better." if goes_along else "Two.")
 
 
 def test_a_replayed_correction_is_saved_once(session: Session, desk: Desk) -> None:

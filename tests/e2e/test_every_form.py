@@ -85,7 +85,7 @@ def campaign_of(session: Session, form: Form) -> Campaign:
 
 def browser_of(browser: Browser, place: Place, *, is_phone: bool) -> BrowserContext:
     """The annotator's, at a desk in the light or on a phone in the dark."""
-    size = {"width": 390, "height": 844} if is_phone else {"width": 1440, "height": 900}
+    size = {"width": 390, "height": 844} if is_phone else {"width": 1440, "height": 720}
     context = browser.new_context(
         base_url=place.address, viewport=size, has_touch=is_phone, color_scheme="dark" if is_phone else "light"
     )

@@ -133,6 +133,42 @@ def save_correction(
     )
 
 
+_STANDING_CORRECTION = """
+    SELECT demonstrations.prompt_id, demonstrations.corrects_id, completions.text, new.ranking
+    FROM judgments AS old
+    JOIN judgments AS new ON new.id = %(judgment_id)s
+    JOIN demonstrations ON demonstrations.judgment_id = old.id
+    JOIN completions ON completions.id = demonstrations.completion_id
+    WHERE old.assignment_id = %(assignment_id)s AND old.revision = new.revision - 1 AND old.state = 'given'
+    ORDER BY demonstrations.number DESC LIMIT 1
+"""
+
+
+def keep_correction(
+    session: Session, *, assignment: HeldAssignment, judgment_id: int, key: uuid.UUID, now: datetime
+) -> None:
+    """Carry what was written under a judgment over to its next revision, where what it corrects is still among the
+    best; else it stays with the earlier one, and is there to start from.
+    """
+    given = {"assignment_id": assignment.id, "judgment_id": judgment_id}
+    standing = find_row(session, _STANDING_CORRECTION, given)
+    if standing is None or standing.corrects_id not in assignment.shown_order:
+        return
+    corrected = assignment.shown_order.index(standing.corrects_id) + 1
+    if corrected in places_to_start_from(standing.ranking, assignment.shown_order):
+        add_demonstration(
+            session,
+            assignment=assignment,
+            prompt_id=standing.prompt_id,
+            judgment_id=judgment_id,
+            corrects_id=standing.corrects_id,
+            number=1,
+            text=standing.text,
+            key=key,
+            now=now,
+        )
+
+
 def submit_demonstration(
     session: Session, *, assignment: HeldAssignment, text: str, key: uuid.UUID, verdict: Verdict, now: datetime
 ) -> Recorded:

@@ -14,6 +14,7 @@ from app.campaigns.asking import Asked
 from app.campaigns.models import CampaignState
 from app.comparisons.models import AssignmentState
 from app.comparisons.ranking import format_ranking, to_positions
+from app.comparisons.service.correcting import keep_correction
 from app.comparisons.service.desk import HeldAssignment
 from app.comparisons.service.judging import Recorded, Verdict, record_judgment
 from app.comparisons.service.presenting import BlindComparison, shown_messages
@@ -91,7 +92,9 @@ def change_judgment(
     if replayed is not None:
         return Recorded(replayed.id, replayed.surplus, replayed=True)
     _require_editable(session, assignment, now)
-    return record_judgment(session, assignment=assignment, verdict=verdict, key=key, now=now, in_place=True)
+    recorded = record_judgment(session, assignment=assignment, verdict=verdict, key=key, now=now, in_place=True)
+    keep_correction(session, assignment=assignment, judgment_id=recorded.judgment_id, key=key, now=now)
+    return recorded
 
 
 def _require_editable(session: Session, assignment: HeldAssignment, now: datetime) -> None:
