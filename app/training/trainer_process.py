@@ -16,7 +16,7 @@ from trainer.contract.run import LOCK_FILE, LOG_FILE
 
 SECRETS = ("PALATE_", "DATABASE_URL", "PG")
 """Beginnings of environment variables that are none of the trainer's business."""
-NICENESS = 10
+NICENESS = 5
 """How far the trainer stands back where the machine is small: whoever judges, and the models they judge, go first."""
 LOOK_SECONDS = 0.05
 """How often a trainer that was sent away is looked after."""
