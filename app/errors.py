@@ -5,7 +5,7 @@ to do now, in words fit for the person who reads it.
 """
 
 import logging
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlencode, urlsplit
 
 import psycopg
@@ -117,6 +117,7 @@ def _answer_http_error(request: Request, error: Exception) -> Response:
     messages = {
         404: _("There is nothing at this address. It may have moved, or the link may be incomplete."),
         405: _("This address does not take that kind of request."),
+        413: _("This is more than Palate takes at once. Nothing was saved; send less."),
     }
     title = titles.get(error.status_code, _("That did not work"))
     message = messages.get(error.status_code, str(error.detail))
@@ -128,8 +129,24 @@ def _answer_unreadable_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if any(item["loc"][0] == "path" for item in error.errors()):
         return _answer_http_error(request, HTTPException(404))
-    wrong = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
+    wrong = "; ".join(f"{item['loc'][-1]}: {plain_words(item)}" for item in error.errors())
     return _answer(request, status=422, title=_(Invalid.title), message=wrong)
+
+
+def plain_words(item: Any) -> str:
+    """What Pydantic has to say of one value, in words of a form; what only odd requests meet stays in English."""
+    kind, given = item["type"], item.get("ctx", {})
+    if kind == "missing" or item["input"] == "":
+        return _("Please fill this in.")
+    if kind == "string_too_short":
+        return _("This is too short.")
+    if kind == "string_too_long":
+        return _("Use at most %(most)s characters.", most=given["max_length"])
+    if kind in {"int_parsing", "int_type", "int_from_float", "int_parsing_size"}:
+        return _("Enter a valid integer.")
+    if kind == "value_error":
+        return str(given["error"])
+    return str(item["msg"]).removeprefix("Input should be ").capitalize()
 
 
 def _answer_unstorable_value(request: Request, error: Exception) -> Response:

@@ -8,8 +8,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
-from app.errors import Invalid
-from app.wording import gettext as _
+from app.errors import Invalid, plain_words
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
 
@@ -69,7 +68,7 @@ def validated(
     try:
         return Submission(typed=typed, value=schema.model_validate(given))
     except ValidationError as error:
-        return Submission(typed=typed, errors={_field(item): _message(item) for item in error.errors()})
+        return Submission(typed=typed, errors={_field(item): plain_words(item) for item in error.errors()})
 
 
 def _is_list(annotation: Any) -> bool:
@@ -78,14 +77,3 @@ def _is_list(annotation: Any) -> bool:
 
 def _field(item: Any) -> str:
     return str(item["loc"][0]) if item["loc"] else "form"
-
-
-def _message(item: Any) -> str:
-    """Pydantic's message in words of a form."""
-    if item["type"] == "missing" or item["input"] == "":
-        return _("Please fill this in.")
-    if item["type"] == "string_too_short":
-        return _("This is too short.")
-    if item["type"] == "value_error":
-        return str(item["ctx"]["error"])
-    return str(item["msg"]).removeprefix("Input should be ").capitalize()

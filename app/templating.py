@@ -1,7 +1,7 @@
 """Pages and fragments: one Jinja environment, with links, translations, static files and dates at hand."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ from app.filled_forms import filled_in
 from app.markdown import disarmed, render_markdown
 from app.settings import ROOT
 from app.static_files import static_path
-from app.wording import direction, gettext, language, ngettext, translations
+from app.wording import direction, gettext, habits, language, ngettext, translations
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
@@ -62,8 +62,10 @@ def environment() -> Environment:
     jinja.filters["markdown"] = render_markdown
     jinja.filters["filled_in"] = filled_in
     jinja.filters["ago"] = ago
+    jinja.filters["day"] = day
     jinja.filters["percent"] = percent
     jinja.filters["moment"] = moment
+    jinja.filters["number"] = number
     jinja.filters["size"] = size
     return jinja
 
@@ -122,7 +124,25 @@ def percent(fraction: float | None, digits: int = 0) -> str:
 
 def moment(at: datetime | None) -> str:
     """An instant for people, to the minute, in UTC."""
-    return "–" if at is None else at.strftime("%Y-%m-%d %H:%M UTC")
+    return "–" if at is None else f"{day(at)} {at:%H:%M} UTC"
+
+
+def day(on: date) -> str:
+    """A day as people write it in the language that is spoken; in English, which has no one way, year, month, day."""
+    if (locale := habits()) is None:
+        return f"{on:%Y-%m-%d}"
+    from babel.dates import format_date
+
+    return format_date(on, format="medium", locale=locale)
+
+
+def number(count: int) -> str:
+    """A count with its thousands apart, as the language that is spoken has it."""
+    if (locale := habits()) is None:
+        return f"{count:,}"
+    from babel.numbers import format_decimal
+
+    return format_decimal(count, locale=locale)
 
 
 def size(count: int) -> str:

@@ -6,8 +6,12 @@ written `%%`.
 """
 
 from contextvars import ContextVar
+from functools import lru_cache
 from gettext import NullTranslations
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from babel import Locale
 
 RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
 """Languages that are written from right to left."""
@@ -27,6 +31,24 @@ def language() -> str:
 def direction() -> str:
     """Which way the language that is spoken now is written, as the `dir` of a page."""
     return "rtl" if language().partition("-")[0] in RIGHT_TO_LEFT else "ltr"
+
+
+def habits() -> "Locale | None":
+    """How numbers and days are written in the language that is spoken; None for English."""
+    return None if translations.get() is ENGLISH else _habits_of(language())
+
+
+@lru_cache
+def _habits_of(language: str) -> "Locale | None":
+    """Those of the language; of a country's variant that nobody has described, those of the language itself."""
+    from babel import Locale, UnknownLocaleError
+
+    for name in (language, language.partition("-")[0]):
+        try:
+            return Locale.parse(name, sep="-")
+        except (ValueError, UnknownLocaleError):
+            continue
+    return None
 
 
 def gettext(message: str, /, **values: Any) -> str:
