@@ -1,5 +1,5 @@
-"""What a campaign revision asks beside the verdict: strength, criteria, confidence, ratings, flags and a rationale; or,
-by criteria alone, in its place.
+"""What a campaign revision asks beside the verdict: strength, criteria, confidence, ratings, flags, error spans and
+a rationale; or, by criteria alone, in its place.
 
 It is stored with the revision, as `criteria` and `scales`, so that each judgment keeps what it was asked.
 """
@@ -42,7 +42,7 @@ class Stored(BaseModel):
 
 
 class Criterion(Stored):
-    """Something to judge by; `name` is what the datasets call it."""
+    """Something to judge by, or a category of errors; `name` is what the datasets call it."""
 
     name: str
     help: str = ""
@@ -58,6 +58,8 @@ class Asked(Stored):
     confidence: bool = False
     rating: int = 0
     flags: tuple[str, ...] = ()
+    spans: tuple[Criterion, ...] = ()
+    """Categories under which stretches of a text are marked."""
     rationale: Rationale = Rationale.NONE
     reasons: tuple[str, ...] = ()
     corrections: bool = False
