@@ -6,7 +6,7 @@ It is stored with the revision, as `criteria` and `scales`, so that each judgmen
 
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +15,8 @@ STRENGTHS = 4
 """Levels per side, 4 the strongest: those of Llama 2 (Touvron et al. 2023, section 3.2.1), and each half of the eight
 points of Anthropic's HH (Bai et al. 2022, appendix D)."""
 CONFIDENCES = 5
+MOST_SPANS = 50
+"""Marked in one completion, by one judgment; more is not marked with care."""
 
 
 class Strength(StrEnum):
@@ -60,6 +62,7 @@ class Asked(Stored):
     flags: tuple[str, ...] = ()
     spans: tuple[Criterion, ...] = ()
     """Categories under which stretches of a text are marked."""
+    most_spans: ClassVar[int] = MOST_SPANS
     rationale: Rationale = Rationale.NONE
     reasons: tuple[str, ...] = ()
     corrections: bool = False

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-MOST_SPANS = 50
-"""In one completion, of one judgment; more is not marked with care."""
-
 
 @dataclass(frozen=True, order=True)
 class Span:

@@ -193,6 +193,7 @@ def history(
         search=search,
         decisions=list(Decision),
         flags=list(dict.fromkeys(flag for each in asked for flag in each.flags)),
+        categories={category.name: place for each in asked for place, category in enumerate(each.spans, start=1)},
         said=said,
     )
 

@@ -54,7 +54,8 @@ def read_answers(
 ) -> Answers:
     """The answers, checked against what the campaign asks; what it does not ask is left out.
 
-    `texts` are the completions as shown; only spans need them. Where all are bad nothing else need be said. Raises Invalid, in words, for what is missing or cannot be read.
+    `texts` are the completions as shown; only spans need them. Where all are bad nothing else need be said. Raises
+    Invalid, in words, for what is missing or cannot be read.
     """
     rationale = str(given.fields.get("rationale", "")).strip()[:LONGEST_RATIONALE] if asked.rationale else ""
     if asked.rationale is Rationale.REQUIRED and not rationale:

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
-from app.campaigns.asking import Asked
-from app.comparisons.spans import MOST_SPANS, Span, overlap_of
+from app.campaigns.asking import MOST_SPANS, Asked
+from app.comparisons.spans import Span, overlap_of
 from app.database import get_row
 from app.errors import Invalid
 from app.wording import gettext as _

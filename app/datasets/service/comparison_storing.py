@@ -264,9 +264,9 @@ def _verdict(judgment: HouseJudgment, ids: list[int]) -> tuple[Any, ...]:
     criteria = {name: _as_ids(given, ids) for name, given in (judgment.criteria or {}).items()}
     ratings = judgment.ratings and {str(ids[int(place) - 1]): value for place, value in judgment.ratings.items()}
     flags = judgment.flags and {str(ids[int(place) - 1]): value for place, value in judgment.flags.items()}
-    spans = judgment.spans and {
+    spans = {
         str(ids[int(place) - 1]): [span.as_stored() for span in sorted(each.as_span() for each in given)]
-        for place, given in judgment.spans.items()
+        for place, given in (judgment.spans or {}).items()
         if given
     }
     return (
