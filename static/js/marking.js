@@ -124,7 +124,7 @@ class Marking {
     this.texts = null;
     this.chosenIn = new Map(); // what is or was chosen, by place: { anchor, focus }, each a stretch in UTF-16 units
     this.place = null; // where one is
-    for (const button of this.marker.querySelectorAll("button")) button.addEventListener("pointerdown", (event) => event.preventDefault()); // the choice stays
+    for (const button of this.marker.querySelectorAll("button, summary")) button.addEventListener("pointerdown", (event) => event.preventDefault()); // the choice stays
     this.marker.addEventListener("click", (event) => this.pressed(event.target.closest("button")));
   }
 
@@ -189,37 +189,44 @@ class Marking {
   // --- What is shown
 
   draw() {
-    this.raws.forEach((raw, at) => raw.replaceChildren(...this.lines(at + 1)));
+    this.raws.forEach((raw, at) => this.drawText(raw, at + 1));
     this.list();
     this.press();
   }
 
-  lines(place) {
+  // Block by block; one whose marks are as they were stays as it is.
+  drawText(raw, place) {
     const text = this.texts[place - 1];
     const spans = this.of(place).map((span) => ({ ...span, from: text.units(span.start), to: text.units(span.end) }));
-    return text.blocks.map(({ start, end }) => {
-      const line = document.createElement("div");
-      line.dir = "auto";
+    if (!raw.children.length) raw.append(...text.blocks.map(() => element("div", "")));
+    text.blocks.forEach(({ start, end }, at) => {
       const here = spans.filter((span) => span.from < end && span.to > start);
+      const marks = here.map((span) => `${span.from}-${span.to}-${span.category}`).join(" ");
+      const line = raw.children[at];
+      if (line.dataset.marks === marks) return;
+      line.dataset.marks = marks;
+      line.dir = "auto";
       const cuts = [...new Set([start, end, ...here.flatMap((span) => [span.from, span.to])])].filter((cut) => cut >= start && cut <= end).sort((a, b) => a - b);
-      for (let at = 0; at + 1 < cuts.length; at += 1) line.append(this.piece(text.string.slice(cuts[at], cuts[at + 1]), here.filter((span) => span.from <= cuts[at] && span.to >= cuts[at + 1]), cuts[at + 1]));
-      return line;
+      line.replaceChildren(...cuts.slice(1).map((cut, before) => this.piece(text.string.slice(cuts[before], cut), here.filter((span) => span.from <= cuts[before] && span.to >= cut), cut)));
     });
   }
 
   // A stretch within its spans, the label of each where it ends. Labels are painted by the style sheet: no word of ours
   // stands among those that are counted.
   piece(string, spans, end) {
-    let inner = document.createDocumentFragment();
-    inner.append(...shown(string));
+    const piece = document.createDocumentFragment();
+    piece.append(...shown(string));
     for (const span of spans) {
-      const mark = document.createElement("mark");
-      mark.className = `is-${span.category}`;
-      if (span.to === end) mark.dataset.label = this.nameOf(span.category);
-      mark.append(inner);
-      inner = mark;
+      const mark = element("mark", `is-${span.category}`);
+      mark.append(...piece.childNodes);
+      piece.append(mark);
     }
-    return inner;
+    for (const span of spans.filter((each) => each.to === end)) {
+      const label = element("span", `marked-label is-${span.category}`);
+      label.dataset.label = this.nameOf(span.category);
+      piece.append(label);
+    }
+    return piece;
   }
 
   // Under each completion, also while marking is closed.

@@ -60,7 +60,8 @@ def test_spans_are_kept_by_completion_and_read_back_as_they_were_sent(order: tup
     assert json.loads(field) == sent
     assert read_spans(field, asked=ASKED, shown_order=order, texts=TEXTS) == stored
     fewer = Asked(spans=ASKED.spans[1:])
-    assert [each["category"] for each in json.loads(sent_spans(stored, asked=fewer, shown_order=order, texts=TEXTS))] == [1, 1]  # fmt: skip
+    left = json.loads(sent_spans(stored, asked=fewer, shown_order=order, texts=TEXTS))
+    assert [each["category"] for each in left] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,9 @@ def test_spans_are_recorded_shown_changed_seen_by_managers_and_erased(
     )
     assert judgment.spans == {completion: [wrong_one, unclear_one]}
     history = browser.get(f"/campaigns/{campaign.id}/judgments").text
-    assert re.findall(r'<mark class="is-(\d)">', history) == ["1", "2", "1", "2"], "🙂b, then \\r\\n in both, then the rest"
+    assert re.findall(r'<mark class="is-(\d)">', history) == ["1", "2", "1", "2"], (
+        "🙂b, then \\r\\n in both, then the rest"
+    )
     assert re.findall(r"marked as </span>(\w+)</span>", history) == ["Wrong", "Unclear"]
     assert "\u202e" not in history
     opened = browser.get(address).text
