@@ -1,12 +1,12 @@
-"""What a campaign revision asks beside the verdict: strength, criteria, confidence, ratings, flags and a rationale; or,
-by criteria alone, in its place.
+"""What a campaign revision asks beside the verdict: strength, criteria, confidence, ratings, flags, error spans and
+a rationale; or, by criteria alone, in its place.
 
 It is stored with the revision, as `criteria` and `scales`, so that each judgment keeps what it was asked.
 """
 
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +15,8 @@ STRENGTHS = 4
 """Levels per side, 4 the strongest: those of Llama 2 (Touvron et al. 2023, section 3.2.1), and each half of the eight
 points of Anthropic's HH (Bai et al. 2022, appendix D)."""
 CONFIDENCES = 5
+MOST_SPANS = 50
+"""Marked in one completion, by one judgment; more is not marked with care."""
 
 
 class Strength(StrEnum):
@@ -42,7 +44,7 @@ class Stored(BaseModel):
 
 
 class Criterion(Stored):
-    """Something to judge by; `name` is what the datasets call it."""
+    """Something to judge by, or a category of errors; `name` is what the datasets call it."""
 
     name: str
     help: str = ""
@@ -58,6 +60,9 @@ class Asked(Stored):
     confidence: bool = False
     rating: int = 0
     flags: tuple[str, ...] = ()
+    spans: tuple[Criterion, ...] = ()
+    """Categories under which stretches of a text are marked."""
+    most_spans: ClassVar[int] = MOST_SPANS
     rationale: Rationale = Rationale.NONE
     reasons: tuple[str, ...] = ()
     corrections: bool = False

@@ -24,7 +24,7 @@ def _is_on(value: Any) -> bool:
 Checkbox = Annotated[bool, BeforeValidator(_is_on)]
 
 
-MOST_CRITERIA, MOST_FLAGS, MOST_REASONS, LONGEST_LABEL = 8, 20, 12, 60
+MOST_CRITERIA, MOST_FLAGS, MOST_CATEGORIES, MOST_REASONS, LONGEST_LABEL = 8, 20, 9, 12, 60
 
 
 class AskedForm(BaseModel):
@@ -36,18 +36,22 @@ class AskedForm(BaseModel):
     confidence: Checkbox = False
     rating: Annotated[int, Field(ge=0, le=10)] = 0
     flags: Text = ""
+    spans: Text = ""
     rationale: Rationale = Rationale.NONE
     reasons: Text = ""
     corrections: Checkbox = False
 
-    @field_validator("criteria", "flags", "reasons")
+    @field_validator("criteria", "flags", "spans", "reasons")
     @classmethod
     def _lines(cls, value: str, info: ValidationInfo) -> str:
         lines = [" ".join(line.split()) for line in value.splitlines() if line.strip()]
-        most = {"criteria": MOST_CRITERIA, "flags": MOST_FLAGS}.get(str(info.field_name), MOST_REASONS)
-        names = [line.partition(":")[0].strip() if info.field_name == "criteria" else line for line in lines]
-        if len(lines) > most:
-            raise ValueError(_("At most %(most)s lines: more is not judged with care.", most=most))
+        most = {"criteria": MOST_CRITERIA, "flags": MOST_FLAGS, "spans": MOST_CATEGORIES, "reasons": MOST_REASONS}
+        has_help = info.field_name in {"criteria", "spans"}
+        names = [line.partition(":")[0].strip() if has_help else line for line in lines]
+        if len(lines) > most[str(info.field_name)]:
+            raise ValueError(
+                _("At most %(most)s lines: more is not judged with care.", most=most[str(info.field_name)])
+            )
         for number, name in enumerate(names, start=1):
             if not name or len(name) > LONGEST_LABEL:
                 raise ValueError(
@@ -73,28 +77,39 @@ class AskedForm(BaseModel):
 
     def asked(self) -> Asked:
         """As a revision stores it."""
-        parts = [line.partition(":") for line in self.criteria.splitlines()]
         return Asked(
-            criteria=tuple(Criterion(name=part[0].strip(), help=part[2].strip()) for part in parts),
+            criteria=_criteria(self.criteria),
             criteria_alone=self.criteria_alone,
             strength=Strength.NONE if self.criteria_alone else self.strength,
             confidence=self.confidence,
             rating=self.rating,
             flags=tuple(self.flags.splitlines()),
+            spans=_criteria(self.spans),
             rationale=self.rationale,
             reasons=tuple(self.reasons.splitlines()) if self.rationale else (),
             corrections=self.corrections,
         )
 
 
+def _criteria(lines: str) -> tuple[Criterion, ...]:
+    """One for each line, with what stands after its first colon as help."""
+    parts = [line.partition(":") for line in lines.splitlines()]
+    return tuple(Criterion(name=part[0].strip(), help=part[2].strip()) for part in parts)
+
+
+def _lines(criteria: tuple[Criterion, ...]) -> str:
+    """As they are written in the form."""
+    return "\n".join(f"{each.name}: {each.help}" if each.help else each.name for each in criteria)
+
+
 def typed_for_asked(asked: Asked) -> dict[str, Any]:
     """The part of the form that asks beside the verdict, filled in."""
-    lines = [f"{each.name}: {each.help}" if each.help else each.name for each in asked.criteria]
-    typed = asked.model_dump(mode="json", exclude={"criteria", "flags", "reasons"})
+    typed = asked.model_dump(mode="json", exclude={"criteria", "flags", "spans", "reasons"})
     return {
         **typed,
-        "criteria": "\n".join(lines),
+        "criteria": _lines(asked.criteria),
         "flags": "\n".join(asked.flags),
+        "spans": _lines(asked.spans),
         "reasons": "\n".join(asked.reasons),
     }
 

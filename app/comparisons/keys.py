@@ -30,6 +30,7 @@ ACTIONS = [
     KeyedAction("better", N_("Write a better one for the comparison judged last")),
     KeyedAction("difference", N_("Mark the words in which the two differ")),
     KeyedAction("answers", N_("To the questions beside the verdict")),
+    KeyedAction("mark", N_("Mark errors in the texts")),
     KeyedAction("fold", N_("Show long ones whole, or fold them")),
     KeyedAction("guidelines", N_("Guidelines")),
     KeyedAction("keys", N_("All keys")),

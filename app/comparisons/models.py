@@ -199,6 +199,9 @@ class Judgment(Base):
     )
     ratings: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), comment="completion id to number")
     flags: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), comment="completion id to [flag]")
+    spans: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="completion id to [{start, end, category}], in code points of its text"
+    )
     rationale: Mapped[str] = mapped_column(server_default="")
     confidence: Mapped[int | None]
     active_ms: Mapped[int | None] = mapped_column(comment="time with the page in view and the person active")

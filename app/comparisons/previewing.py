@@ -8,9 +8,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.accounts.access import CampaignCreator
+from app.campaigns.asking import NOTHING, Asked
 from app.campaigns.schemas import QuestionForm
 from app.comparisons.service.desk import Question
 from app.comparisons.service.presenting import BlindComparison, Desk, ShownMessage, Standing
+from app.comparisons.spans import Piece, Span, divided
 from app.forms import Submission, submitted
 from app.templating import render
 from app.wording import gettext as _
@@ -24,7 +26,26 @@ def preview(
 ) -> Response:
     """The judging panel with an example, or what is wrong with the form."""
     desk = None if form.value is None else _example(form.value)
-    return render(request, "comparisons/_preview.html", desk=desk, errors=form.errors)
+    asked = NOTHING if form.value is None else form.value.asked()
+    return render(
+        request,
+        "comparisons/_preview.html",
+        desk=desk,
+        pieces=_example_of_marks(asked),
+        categories={category.name: place for place, category in enumerate(asked.spans, start=1)},
+        errors=form.errors,
+    )
+
+
+def _example_of_marks(asked: Asked) -> list[Piece]:
+    """A text in which the first categories are marked, one after the other; nothing where none are asked."""
+    words = [_("It reflects the sea"), _("as everybody knows"), _("and the sea is blue")]
+    text, spans = "", []
+    for place, phrase in enumerate(words):
+        if place < len(asked.spans):
+            spans.append(Span(len(text), len(text) + len(phrase), asked.spans[place].name))
+        text += phrase + (", " if place + 1 < len(words) else ".")
+    return divided(text, spans) if spans else []
 
 
 def _example(form: QuestionForm) -> Desk:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
@@ -21,6 +22,7 @@ from app.comparisons.schemas import ChangeForm, JudgmentForm, RetractionForm, Sk
 from app.comparisons.service import editing, judging, leasing
 from app.comparisons.service.desk import HeldAssignment, hold_desk
 from app.comparisons.service.history import Decision, HistorySearch, past_verdicts
+from app.comparisons.service.marking import shown_texts
 from app.comparisons.service.presenting import present_desk
 from app.comparisons.service.queueing import request_fill
 from app.comparisons.service.working import ahead_of
@@ -155,6 +157,15 @@ def renew(request: Request, assignment: OwnAssignment, session: DbSession, now: 
     return Response(status_code=204)
 
 
+@router.get("/assignments/{assignment_id}/texts", name="comparisons:texts")
+def texts(assignment: OwnAssignment, session: DbSession) -> Response:
+    """The completions as they are stored, in the order in which they are shown: what is marked in them is counted in
+    their characters. In JSON, for HTML makes one line end of another.
+    """
+    given = {"texts": shown_texts(session, assignment.shown_order)}
+    return Response(orjson.dumps(given), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
 @router.get("/campaigns/{campaign_id}/judgments", name="comparisons:history")
 def history(
     *,
@@ -182,6 +193,7 @@ def history(
         search=search,
         decisions=list(Decision),
         flags=list(dict.fromkeys(flag for each in asked for flag in each.flags)),
+        categories={category.name: place for each in asked for place, category in enumerate(each.spans, start=1)},
         said=said,
     )
 

@@ -1,10 +1,10 @@
 """The house format: one comparison a line of JSON, with or without judgments (docs/formats.md).
 
-Rankings, ratings and flags refer to completions by their place in the line, from 1. Reading is strict: a field
+Rankings, ratings, flags and spans refer to completions by their place in the line, from 1. Reading is strict: a field
 that nobody knows is refused rather than lost, because `judgements` would otherwise cost somebody's verdicts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -13,6 +13,7 @@ import orjson
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.comparisons.ranking import parse_ranking
+from app.comparisons.spans import Span, overlap_of
 from app.errors import Invalid
 from app.generation.normalising import text_sha256
 from app.wording import gettext as _
@@ -80,6 +81,35 @@ class HouseDemonstration(HouseValue):
         return _as_utc(value)
 
 
+class HouseSpan(HouseValue):
+    """A stretch of a completion's text under a category of errors, in code points: `text` is what stands there."""
+
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=1)]
+    category: Text
+    text: str | None = None
+
+    def checked_for(self, completion: str) -> None:
+        """Raise ValueError where this is no stretch of the completion's text."""
+        if not self.start < self.end <= len(completion):
+            raise ValueError(
+                _(
+                    "a span from %(start)s to %(end)s is no part of its text of %(length)s characters",
+                    start=self.start,
+                    end=self.end,
+                    length=len(completion),
+                )
+            )
+        if self.text is not None and self.text != completion[self.start : self.end]:
+            raise ValueError(
+                _("a span's text is not what stands from %(start)s to %(end)s", start=self.start, end=self.end)
+            )
+
+    def as_span(self) -> Span:
+        """The stretch alone."""
+        return Span(self.start, self.end, self.category)
+
+
 class HouseJudgment(HouseValue):
     """What one annotator decided. `ranking` names completions by their place, best first: `2>1=3`."""
 
@@ -90,6 +120,7 @@ class HouseJudgment(HouseValue):
     criteria: dict[str, Text] | None = None
     ratings: dict[str, float] | None = None
     flags: dict[str, list[str]] | None = None
+    spans: dict[str, list[HouseSpan]] | None = None
     rationale: str = ""
     confidence: Annotated[int, Field(ge=1, le=5)] | None = None
     active_ms: Annotated[int, Field(ge=0, le=_BIGGEST_INT)] | None = None
@@ -107,8 +138,9 @@ class HouseJudgment(HouseValue):
         """One number per adjacent pair of tie groups, or None."""
         return [self.strength] if isinstance(self.strength, int) else self.strength
 
-    def checked_for(self, completions: int) -> None:
-        """Raise ValueError where this verdict does not fit a comparison of so many completions."""
+    def checked_for(self, texts: Sequence[str]) -> None:
+        """Raise ValueError where this verdict does not fit a comparison of completions with these texts."""
+        completions = len(texts)
         if self.ranking is None and not self.all_bad:
             raise ValueError(_("a judgment needs a ranking, or all_bad"))
         groups = _groups(self.ranking, completions) if self.ranking is not None else None
@@ -118,13 +150,18 @@ class HouseJudgment(HouseValue):
             raise ValueError(_("strength needs one number for each step of the ranking"))
         if self.demonstration is not None and (self.demonstration.corrects or 0) > completions:
             raise ValueError(_("a demonstration corrects a completion that is not there"))
-        for position in [*(self.ratings or {}), *(self.flags or {})]:
+        for position in [*(self.ratings or {}), *(self.flags or {}), *(self.spans or {})]:
             if not (position.isascii() and position.isdigit() and 1 <= int(position) <= completions):
                 raise ValueError(_("there is no completion '%(position)s'; they are counted from 1", position=position))
             if position != str(int(position)):
                 raise ValueError(
                     _("write completion '%(position)s' as '%(int)s'", position=position, int=int(position))
                 )
+        for position, spans in (self.spans or {}).items():
+            for span in spans:
+                span.checked_for(texts[int(position) - 1])
+            if overlapping := overlap_of(span.as_span() for span in spans):
+                raise ValueError(_("two spans of “%(name)s” overlap", name=overlapping.category))
 
 
 class HouseComparison(HouseValue):
@@ -158,7 +195,7 @@ class HouseComparison(HouseValue):
         if len(set(self.completion_sha256s)) < len(self.completions):
             raise ValueError(_("two completions are the same text"))
         for judgment in self.judgments:
-            judgment.checked_for(len(self.completions))
+            judgment.checked_for([completion.text for completion in self.completions])
         named = [each.annotator for each in self.judgments if each.annotator != UNKNOWN_ANNOTATOR]
         if len(set(named)) < len(named):
             raise ValueError(_("an annotator judges a comparison once; this line has two judgments of one"))

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from app.comparisons.models import ComparisonKind
+from app.comparisons.spans import Span
 
 Row = dict[str, Any]
 Groups = list[list[int]]
@@ -73,6 +74,7 @@ class Verdict:
     criteria: Mapping[str, Groups] | None
     ratings: Mapping[str, float] | None
     flags: Mapping[str, list[str]] | None
+    spans: Mapping[str, list[dict[str, Any]]] | None
     rationale: str
     confidence: int | None
     active_ms: int | None
@@ -104,6 +106,7 @@ def judgment_row(comparison: JudgedComparison, verdict: Verdict, *, with_rationa
         "criteria": _json(verdict.criteria and {name: _as_text(groups) for name, groups in verdict.criteria.items()}),
         "ratings": _json(verdict.ratings),
         "flags": _json(verdict.flags),
+        "spans": _json(_quoted_spans(comparison, verdict)),
         "rationale": (verdict.rationale or None) if with_rationale else None,
         "confidence": verdict.confidence,
         "active_ms": verdict.active_ms,
@@ -161,6 +164,7 @@ def _correction_row(row: Row, correction: Correction) -> Row:
         "all_bad": False,
         "ratings": None,
         "flags": None,
+        "spans": None,
         "judgments": 1,
         "agreement": None,
         "criterion": None,
@@ -226,12 +230,23 @@ def _texts(comparison: JudgedComparison) -> Row:
 
 
 def _details(comparison: JudgedComparison, verdict: Verdict) -> Row:
-    """Ratings and flags in the order of the completions; null where none were given."""
+    """Ratings, flags and spans in the order of the completions; null where none were given."""
     ids = [str(completion.id) for completion in comparison.completions]
-    ratings, flags = verdict.ratings, verdict.flags
+    ratings, flags, spans = verdict.ratings, verdict.flags, _quoted_spans(comparison, verdict)
     return {
         "ratings": [float(ratings[each]) if each in ratings else None for each in ids] if ratings else None,
         "flags": [list(flags.get(each, [])) for each in ids] if flags else None,
+        "spans": [spans.get(each, []) for each in ids] if spans else None,
+    }
+
+
+def _quoted_spans(comparison: JudgedComparison, verdict: Verdict) -> dict[str, list[Row]]:
+    """Completion id to its error spans, each with the words that it marks."""
+    given = verdict.spans or {}
+    return {
+        str(each.id): [Span.stored(span).quoting(each.text) for span in given[str(each.id)]]
+        for each in comparison.completions
+        if str(each.id) in given
     }
 
 

@@ -100,6 +100,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (event.detail > 1 && isOurs(button?.form)) event.preventDefault();
   if (button?.matches("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
+  if (button?.matches("[data-mark]")) import("./marking.js").then(({ toggle }) => toggle(panel()));
   if (button?.matches("[data-reason]")) import("./reasons.js").then(({ toggle }) => toggle(button));
   if (!button?.matches("[data-difference]")) return;
   marksDifferences = !marksDifferences;
@@ -200,6 +201,7 @@ async function rank() {
   const form = verdictForm();
   if (form && sessionStorage.getItem(draftOf(document.body.dataset.user, form.action))) (await import("./drafts.js")).restore(form);
   if (document.getElementById("rationale")?.value) (await import("./reasons.js")).show();
+  if (panel()?.querySelector("[data-spans]")?.value) (await import("./marking.js")).show(panel());
   if (panel()?.querySelector("[data-strip]")) (await import("./ranking.js")).wake(panel());
 }
 

@@ -11,6 +11,7 @@ export const ACTIONS = {
   better: { key: "w", button: ".better" },
   difference: { key: "d", button: "[data-difference]" },
   answers: { key: "c", button: "[data-beside]" },
+  mark: { key: "e", button: "[data-mark]" },
   fold: { key: "f", button: ".unfold > button" },
   guidelines: { key: "g", button: "[popovertarget=guidelines][data-key]" },
   keys: { key: "?", button: "[popovertarget=keys]" },

@@ -11,6 +11,7 @@ from app.datasets.house import (
     HouseDemonstration,
     HouseJudgment,
     HouseSampling,
+    HouseSpan,
     parse_line,
 )
 from app.datasets.service.freezing import COUNTS
@@ -42,7 +43,7 @@ def test_the_examples_of_the_house_format_load() -> None:
 @pytest.mark.parametrize(
     "schema",
     [
-        *(HouseComparison, HouseCompletion, HouseJudgment, HouseSampling, HouseDemonstration),
+        *(HouseComparison, HouseCompletion, HouseJudgment, HouseSampling, HouseSpan, HouseDemonstration),
         *(snapshot.SnapshotManifest, snapshot.SnapshotPolicy, snapshot.FileEntry),
         *(run.RunRequest, run.SnapshotRef, run.ModelRef, run.Hyperparameters, run.Budget),
         *(run.EvaluationSampling, run.ProbePrompt, run.Control, run.MetricsRow, report.Report),

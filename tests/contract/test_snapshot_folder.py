@@ -35,6 +35,7 @@ def snapshot(session: Session, session_factory: Sessions, settings: Settings, tm
     session.commit()
     judgment = {"annotator": "x", "ranking": "2>1=3>4", "strength": [1, 2], "criteria": {"honest": "1>2>3>4"}}
     full = {**judgment, "ratings": {"1": 3}, "flags": {"4": ["rude"]}, "rationale": "Because.", "confidence": 2}
+    full["spans"] = {"1": [{"start": 0, "end": 1, "category": "wrong", "text": "a"}]}
     lines = [
         *[house(f"Question {n}?\n\u2028é", "2>1", "1>2", completions=["One.", "Two.\n\n"]) for n in range(40)],
         house("Four?", judgments=[full], completions=[{"text": text, "model": "gpt-x"} for text in "abcd"]),

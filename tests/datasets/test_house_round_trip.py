@@ -52,7 +52,24 @@ moments = st.integers(0, 10**15).map(
 
 
 @st.composite
-def judgments(draw: st.DrawFn, count: int) -> dict[str, Any]:
+def spans(draw: st.DrawFn, written: list[str]) -> dict[str, Any]:
+    """Spans of some completions as they are exported: in order, none of a category over another of it."""
+    found: dict[str, Any] = {}
+    for place, text in enumerate(written, start=1):
+        cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6)))
+        stretches = list(zip(cuts[::2], cuts[1::2], strict=False))
+        categories = draw(st.lists(texts, min_size=len(stretches), max_size=len(stretches)))
+        given = sorted((start, end, name) for (start, end), name in zip(stretches, categories, strict=True))
+        if given:
+            found[str(place)] = [
+                {"start": start, "end": end, "category": name, "text": text[start:end]} for start, end, name in given
+            ]
+    return found
+
+
+@st.composite
+def judgments(draw: st.DrawFn, written: list[str]) -> dict[str, Any]:
+    count = len(written)
     ranking = draw(st.none() | rankings(count))
     judgment: dict[str, Any] = {}
     if ranking is None or draw(st.booleans()):
@@ -67,14 +84,15 @@ def judgments(draw: st.DrawFn, count: int) -> dict[str, Any]:
         "criteria": st.dictionaries(texts, rankings(count), min_size=1, max_size=2),
         "ratings": st.dictionaries(places, st.floats(-1e6, 1e6), min_size=1),
         "flags": st.dictionaries(places, st.lists(texts, min_size=1, max_size=2), min_size=1),
+        "spans": spans(written),
         "rationale": texts,
         "confidence": st.integers(1, 5),
         "active_ms": st.integers(0, 2**31 - 1),
         "surplus": st.just(True),
     }
     for name, values in optional.items():
-        if draw(st.booleans()):
-            judgment[name] = draw(values)
+        if draw(st.booleans()) and (drawn := draw(values)) != {}:
+            judgment[name] = drawn
     judgment["judged_at"] = draw(moments)
     if draw(st.booleans()):
         judgment["demonstration"] = {"text": draw(texts), "corrects": draw(st.integers(1, count))}
@@ -93,7 +111,8 @@ def house_lines(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             completions[place] = {"text": text, "model": draw(texts)}
     people = draw(st.lists(texts.filter(lambda name: name != "unknown"), max_size=3, unique=True))
-    given = [{"annotator": name, **draw(judgments(len(completions)))} for name in people]
+    written = [each if isinstance(each, str) else each["text"] for each in completions]
+    given = [{"annotator": name, **draw(judgments(written))} for name in people]
     counted = sum("surplus" not in judgment for judgment in given)
     line: dict[str, Any] = {"id": draw(texts), "prompt": prompt, "completions": completions}
     if given:

@@ -1,5 +1,6 @@
 """Freezing judgments: what goes in, in which shape, and that the same judgments hash the same."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,30 @@ def test_all_bad_alone_is_a_row_in_which_everything_ties(
     assert (by_prompt["How?"]["ranks"], by_prompt["How?"]["all_bad"]) == ([2, 1], True)
     assert snapshot.counts is not None
     assert (snapshot.counts["all_bad_only"], snapshot.counts["pairs_train"] + snapshot.counts["pairs_eval"]) == (1, 1)
+
+
+def test_error_spans_go_along_with_the_words_that_they_mark(
+    session_factory: Sessions, settings: Settings, campaign: Campaign, tmp_path: Path
+) -> None:
+    line = house("Why?", completions=["🙂 is\r\nwrong", "B"])
+    marked = [{"start": 6, "end": 11, "category": "Wrong"}, {"start": 0, "end": 1, "category": "Unclear", "text": "🙂"}]
+    line["judgments"] = [{"annotator": "x", "ranking": "2>1", "spans": {"1": marked}, "criteria": {"true": "2>1"}}]
+    import_lines(session_factory, campaign, [line], tmp_path)
+    snapshot = make_snapshot(session_factory, settings, campaign=campaign)
+    unclear = {"start": 0, "end": 1, "category": "Unclear", "text": "🙂"}
+    wrong = {"start": 6, "end": 11, "category": "Wrong", "text": "wrong"}
+    rows = rankings(snapshot)
+    assert [row["spans"] for row in rows] == [[[unclear, wrong], []]] * 2
+    assert snapshot.rows_sha256 == rows_digest(rows)
+    (judgment,) = pq.read_table(Path(snapshot.path or "") / "judgments.parquet").to_pylist()
+    assert json.loads(judgment["spans"]) == {rows[0]["completion_ids"][0]: [unclear, wrong]}
+
+
+def test_rows_without_what_came_later_hash_as_they_did_before_it() -> None:
+    row = {"ranks": [1, 2], "flags": None}
+    assert rows_digest([row]) == rows_digest([{**row, "spans": None, "source": None}])
+    assert rows_digest([row]) != rows_digest([{"ranks": [1, 2]}])
+    assert rows_digest([row]) != rows_digest([{**row, "spans": [[], []]}])
 
 
 def test_the_same_judgments_hash_the_same_and_one_more_does_not(

@@ -56,6 +56,7 @@ def ranking_row(
         "all_bad": all_bad,
         "ratings": None,
         "flags": None,
+        "spans": None,
         "weight": weight,
         "judgments": 1,
         "agreement": None,

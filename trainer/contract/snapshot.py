@@ -21,17 +21,28 @@ CARD_FILE = "README.md"
 MANIFEST_FILE = "manifest.json"
 
 
+ADDED_LATER = frozenset({"source", "spans"})
+"""Columns that the rows of older snapshots lack."""
+
+
 def _messages_type() -> pyarrow.DataType:
     import pyarrow as pa
 
     return pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
+def _span_type() -> pyarrow.DataType:
+    """An error span: code points of the completion's text from `start` up to `end`, and the words that stand there."""
+    import pyarrow as pa
+
+    return pa.struct([("start", pa.int32()), ("end", pa.int32()), ("category", pa.string()), ("text", pa.string())])
+
+
 def rankings_schema() -> pyarrow.Schema:
     """Columns of `rankings.{train,eval}.parquet`: one row per ranking that training may use.
 
     `ranks` holds one int per completion (1 = best, ties equal). `strengths` holds one int per adjacent
-    pair of tie groups, or is null. `ratings` and `flags` are per completion, in the order of `completions`.
+    pair of tie groups, or is null. `ratings`, `flags` and `spans` are per completion, in the order of `completions`.
     `criterion` is null for the overall verdict. `source` is "judgment", or "correction" where a person wrote the better
     one of the two themselves (as the policy has it).
     """
@@ -49,6 +60,7 @@ def rankings_schema() -> pyarrow.Schema:
             ("all_bad", pa.bool_()),
             ("ratings", pa.list_(pa.float64())),
             ("flags", pa.list_(pa.list_(pa.string()))),
+            ("spans", pa.list_(pa.list_(_span_type()))),
             ("weight", pa.float64()),
             ("judgments", pa.int32()),
             ("agreement", pa.float64()),
@@ -62,7 +74,7 @@ def judgments_schema() -> pyarrow.Schema:
     """Columns of `judgments.parquet`: one row per current judgment, lossless, annotators pseudonymised.
 
     `ranking` lists tie groups of completion ids, best first; it is null where only `all_bad` was given.
-    `criteria` maps a criterion to its ranking, `ratings` and `flags` a completion id to its own: JSON text.
+    `criteria` maps a criterion to its ranking, `ratings`, `flags` and `spans` a completion id to its own: JSON text.
     `rationale` is null unless the policy opted in (it is personal text).
     """
     import pyarrow as pa
@@ -88,6 +100,7 @@ def judgments_schema() -> pyarrow.Schema:
             ("criteria", pa.string()),
             ("ratings", pa.string()),
             ("flags", pa.string()),
+            ("spans", pa.string()),
             ("rationale", pa.string()),
             ("confidence", pa.int32()),
             ("active_ms", pa.int64()),
@@ -170,9 +183,13 @@ class SnapshotManifest(Contract):
 
 
 def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 over rows as canonical JSON lines, in the order given; timestamps as ISO 8601."""
+    """SHA-256 over rows as canonical JSON lines, in the order given; timestamps as ISO 8601.
+
+    What came to the format later counts only where it says something, so that older rows hash as they ever did.
+    """
     digest = hashlib.sha256()
-    for row in rows:
+    for each in rows:
+        row = {name: value for name, value in each.items() if value is not None or name not in ADDED_LATER}
         line = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_jsonable)
         digest.update(line.encode())
         digest.update(b"\n")

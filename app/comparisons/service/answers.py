@@ -1,15 +1,16 @@
 """What annotators answer beside the verdict, from the fields of the page to what is stored, by completion id.
 
 The fields, by shown position and by place in the campaign's lists, both from 1: `criterion-2` (a ranking),
-`rating-1`, `flag-1-3`, `confidence`, `rationale`.
+`rating-1`, `flag-1-3`, `confidence`, `rationale`; and `spans`, for `marking.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.campaigns.asking import CONFIDENCES, STRENGTHS, Asked, Rationale
 from app.comparisons.ranking import Groups, parse_ranking, to_completions
+from app.comparisons.service.marking import Stored, read_spans
 from app.errors import Invalid
 from app.wording import gettext as _
 
@@ -23,6 +24,7 @@ class Answers:
     criteria: dict[str, Groups] | None = None
     ratings: dict[str, int] | None = None
     flags: dict[str, list[str]] | None = None
+    spans: Stored | None = None
     confidence: int | None = None
     rationale: str = ""
     strengths: list[int] | None = None
@@ -35,13 +37,25 @@ class Given:
     fields: Mapping[str, Any] = field(default_factory=dict)
     strength: int | None = None
 
+    @property
+    def spans(self) -> str:
+        """The field of error spans, blank where none were sent."""
+        return str(self.fields.get("spans", "")).strip()
+
 
 def read_answers(
-    given: Given, *, asked: Asked, shown_order: list[int], ranking: Groups | None, all_bad: bool
+    given: Given,
+    *,
+    asked: Asked,
+    shown_order: list[int],
+    ranking: Groups | None,
+    all_bad: bool,
+    texts: Sequence[str] = (),
 ) -> Answers:
     """The answers, checked against what the campaign asks; what it does not ask is left out.
 
-    Where all are bad nothing else need be said. Raises Invalid, in words, for what is missing or cannot be read.
+    `texts` are the completions as shown; only spans need them. Where all are bad nothing else need be said. Raises
+    Invalid, in words, for what is missing or cannot be read.
     """
     rationale = str(given.fields.get("rationale", "")).strip()[:LONGEST_RATIONALE] if asked.rationale else ""
     if asked.rationale is Rationale.REQUIRED and not rationale:
@@ -50,6 +64,7 @@ def read_answers(
         criteria=_criteria(given, asked, shown_order, may_lack=all_bad) or None,
         ratings=_ratings(given, asked, shown_order) or None,
         flags=_flags(given, asked, shown_order) or None,
+        spans=_spans(given, asked, shown_order, texts) or None,
         confidence=_number(given, "confidence", most=CONFIDENCES) if asked.confidence else None,
         rationale=rationale,
         strengths=_strengths(given, asked, shown_order, ranking),
@@ -86,6 +101,12 @@ def _flags(given: Given, asked: Asked, shown_order: list[int]) -> dict[str, list
         if raised:
             found[str(completion_id)] = raised
     return found
+
+
+def _spans(given: Given, asked: Asked, shown_order: list[int], texts: Sequence[str]) -> Stored:
+    if not (asked.spans and given.spans):
+        return {}
+    return read_spans(given.spans, asked=asked, shown_order=shown_order, texts=texts)
 
 
 def _strengths(given: Given, asked: Asked, shown_order: list[int], ranking: Groups | None) -> list[int] | None:

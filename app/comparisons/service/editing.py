@@ -17,6 +17,7 @@ from app.comparisons.ranking import format_ranking, to_positions
 from app.comparisons.service.correcting import keep_correction
 from app.comparisons.service.desk import HeldAssignment
 from app.comparisons.service.judging import Recorded, Verdict, record_judgment
+from app.comparisons.service.marking import sent_spans
 from app.comparisons.service.presenting import BlindComparison, shown_messages
 from app.comparisons.service.rejecting import is_set_aside
 from app.database import find_row, get_row
@@ -51,7 +52,8 @@ _JUDGED = """
     JOIN comparisons ON comparisons.id = assignments.comparison_id
     JOIN prompts ON prompts.id = comparisons.prompt_id
     JOIN campaign_revisions AS revisions ON revisions.id = %(revision_id)s
-    CROSS JOIN LATERAL (SELECT ranking, all_bad, strengths, criteria, ratings, flags, confidence, rationale, judged_at
+    CROSS JOIN LATERAL (SELECT ranking, all_bad, strengths, criteria, ratings, flags, spans, confidence, rationale,
+                               judged_at
                         FROM judgments WHERE assignment_id = assignments.id ORDER BY revision DESC LIMIT 1) AS last
     WHERE assignments.id = %(id)s
 """
@@ -126,6 +128,8 @@ def answered_fields(row: Any, *, asked: Asked, shown_order: list[int]) -> dict[s
         for number, flag in enumerate(asked.flags, start=1):
             if flag in flags:
                 fields[f"flag-{places[completion_id]}-{number}"] = "1"
+    if row.spans:
+        fields["spans"] = sent_spans(row.spans, asked=asked, shown_order=shown_order, texts=row.completions)
     if row.confidence is not None:
         fields["confidence"] = str(row.confidence)
     return {name: value for name, value in fields.items() if value}

@@ -23,7 +23,7 @@ _ERASE_JUDGMENTS = """
     WITH erased AS (
       UPDATE judgments
       SET state = 'retracted', ranking = NULL, all_bad = false, strengths = NULL, criteria = NULL, ratings = NULL,
-          flags = NULL, rationale = '', confidence = NULL, active_ms = NULL, ui_version = ''
+          flags = NULL, spans = NULL, rationale = '', confidence = NULL, active_ms = NULL, ui_version = ''
       WHERE annotator_id = %(annotator_id)s
       RETURNING 1
     )

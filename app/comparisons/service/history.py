@@ -14,6 +14,7 @@ from app.comparisons.filters import terms
 from app.comparisons.ranking import Groups, format_ranking, to_positions
 from app.comparisons.service.judging import SLIP
 from app.comparisons.service.presenting import ShownMessage, shown_messages
+from app.comparisons.spans import Piece, Span, divided
 
 PER_PAGE = 20
 LONGEST_QUERY = 400
@@ -81,6 +82,8 @@ class PastVerdict:
     ratings: dict[int, int] = field(default_factory=dict)
     flags: dict[int, list[str]] = field(default_factory=dict)
     """Both by shown position."""
+    marked: dict[int, list[Piece]] = field(default_factory=dict)
+    """By shown position, of those in which error spans are marked: the text as it is stored, in pieces."""
     confidence: int | None = None
     rationale: str = ""
     written: str = ""
@@ -116,7 +119,7 @@ _HISTORY = """
     SELECT assignments.id, assignments.state, assignments.shown_order, assignments.closed_at, assignments.skip_reason,
            prompts.messages,
            last.ranking, coalesce(last.all_bad, false) AS all_bad, last.strengths, last.criteria, last.ratings,
-           last.flags, last.confidence, coalesce(last.rationale, '') AS rationale,
+           last.flags, last.spans, last.confidence, coalesce(last.rationale, '') AS rationale,
            (SELECT completions.text FROM demonstrations
             JOIN completions ON completions.id = demonstrations.completion_id
             WHERE demonstrations.judgment_id = last.id ORDER BY number DESC LIMIT 1) AS written,
@@ -210,6 +213,10 @@ def _beside(row: Any) -> dict[str, Any]:
         "criteria": {name: format_ranking(to_positions(each, row.shown_order)) for name, each in criteria.items()},
         "ratings": {places[each]: value for each, value in (row.ratings or {}).items()},
         "flags": {places[each]: value for each, value in (row.flags or {}).items()},
+        "marked": {
+            places[each]: divided(row.completions[places[each] - 1], [Span.stored(span) for span in spans])
+            for each, spans in (row.spans or {}).items()
+        },
         "confidence": row.confidence,
         "rationale": row.rationale,
     }

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.models import Comparison
 from app.comparisons.service.listing import is_tie, written
 from app.comparisons.service.naming import Reader, Who
+from app.comparisons.spans import Span
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,17 @@ class SeenDemonstration:
 
 
 @dataclass(frozen=True)
+class SeenSpan:
+    """An error span with the words that it marks; `place` is its completion's."""
+
+    place: int
+    start: int
+    end: int
+    category: str
+    text: str
+
+
+@dataclass(frozen=True)
 class SeenJudgment:
     """One revision of a judgment. `in_force` where none came after it; `counts` where it fills a slot."""
 
@@ -72,6 +84,7 @@ class SeenJudgment:
     criteria: dict[str, str]
     ratings: dict[str, Any]
     flags: dict[str, Any]
+    spans: list[SeenSpan]
     rationale: str
     confidence: int | None
     active_ms: int | None
@@ -167,6 +180,7 @@ def inspect(session: Session, comparison: Comparison, *, reader: Reader) -> Seen
     reader.learn(session, [*(row.annotator_id for row in (*judgments, *assignments)), *authors])
     reader.learn(session, [row.by_id for row in rejections])
     places = [member.completion_id for member in comparison.members]
+    texts = {member.completion_id: member.completion.text for member in comparison.members}
     set_aside: dict[int, list[SeenRejection]] = defaultdict(list)
     for row in rejections:
         set_aside[row.judgment_id].append(_rejection(row, reader, campaign_id))
@@ -175,7 +189,7 @@ def inspect(session: Session, comparison: Comparison, *, reader: Reader) -> Seen
         demonstrations[row.judgment_id].append(_demonstration(row, places))
     by_assignment: dict[Any, list[SeenJudgment]] = defaultdict(list)
     for row in judgments:
-        seen = _judgment(row, places, set_aside[row.id], demonstrations[row.id])
+        seen = _judgment(row, places, _spans(row, places, texts), set_aside[row.id], demonstrations[row.id])
         by_assignment[row.assignment_id or f"import:{row.id}"].append(seen)
     parts = [_part(row, places, by_assignment[row.id], reader, campaign_id) for row in assignments]
     imported = [row for row in judgments if row.assignment_id is None]
@@ -221,8 +235,21 @@ def _demonstration(row: Any, places: list[int]) -> SeenDemonstration:
     return SeenDemonstration(row.id, row.text, row.original, corrects, row.in_force, row.created_at)
 
 
+def _spans(row: Any, places: list[int], texts: dict[int, str]) -> list[SeenSpan]:
+    """In the order of the texts; the rows hold each completion's in order."""
+    return [
+        SeenSpan(place=place, **Span.stored(span).quoting(texts[completion_id]))
+        for place, completion_id in enumerate(places, start=1)
+        for span in (row.spans or {}).get(str(completion_id), [])
+    ]
+
+
 def _judgment(
-    row: Any, places: list[int], rejections: list[SeenRejection], demonstrations: list[SeenDemonstration]
+    row: Any,
+    places: list[int],
+    spans: list[SeenSpan],
+    rejections: list[SeenRejection],
+    demonstrations: list[SeenDemonstration],
 ) -> SeenJudgment:
     numbers = {str(each): str(place) for place, each in enumerate(places, start=1)}
     shared = {name: getattr(row, name) for name in _SAID}
@@ -234,6 +261,7 @@ def _judgment(
         criteria={name: written(ranking, places) for name, ranking in (row.criteria or {}).items()},
         ratings={numbers.get(each, each): value for each, value in (row.ratings or {}).items()},
         flags={numbers.get(each, each): value for each, value in (row.flags or {}).items()},
+        spans=spans,
         rejections=rejections,
         demonstrations=demonstrations,
         **shared,

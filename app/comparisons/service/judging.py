@@ -15,6 +15,7 @@ from app.comparisons.ranking import Groups, combined, has_ties, parse_ranking, t
 from app.comparisons.service.answers import Given, read_answers
 from app.comparisons.service.desk import HeldAssignment, Question, question_of
 from app.comparisons.service.leasing import put_back_open, reopen
+from app.comparisons.service.marking import shown_texts
 from app.comparisons.service.rejecting import is_set_aside
 from app.database import find_row, get_row, run_sql
 from app.errors import Conflict, Invalid
@@ -73,12 +74,12 @@ _RECORD = """
     ), verdict AS (
       INSERT INTO judgments (comparison_id, assignment_id, revision, annotator_id, campaign_revision_id, ranking,
                              all_bad, active_ms, key, ui_version, surplus, judged_at, criteria, ratings, flags,
-                             strengths, confidence, rationale)
+                             spans, strengths, confidence, rationale)
       SELECT %(comparison_id)s, %(assignment_id)s, %(revision)s, %(annotator_id)s, %(campaign_revision_id)s,
              CAST(%(ranking)s AS jsonb),
              %(all_bad)s, %(active_ms)s, %(key)s, %(ui_version)s, NOT EXISTS (SELECT FROM place), %(now)s,
              CAST(%(criteria)s AS jsonb), CAST(%(ratings)s AS jsonb), CAST(%(flags)s AS jsonb),
-             CAST(%(strengths)s AS jsonb), CAST(%(confidence)s AS integer), %(rationale)s
+             CAST(%(spans)s AS jsonb), CAST(%(strengths)s AS jsonb), CAST(%(confidence)s AS integer), %(rationale)s
       RETURNING id, surplus
     ), filled AS (
       UPDATE slots SET assignment_id = %(assignment_id)s, judgment_id = verdict.id FROM place, verdict
@@ -118,12 +119,14 @@ def record_judgment(
     by_criteria = question.asked.criteria_alone and not (verdict.all_bad or verdict.is_demonstration)
     order = assignment.shown_order
     ranking = None if by_criteria else checked_ranking(verdict, question=question, shown_order=order)
+    asked = NOTHING if verdict.is_demonstration else question.asked
     answers = read_answers(
         verdict.beside,
-        asked=NOTHING if verdict.is_demonstration else question.asked,
+        asked=asked,
         shown_order=order,
         ranking=ranking,
         all_bad=verdict.all_bad,
+        texts=shown_texts(session, order) if asked.spans and verdict.beside.spans else (),
     )
     if by_criteria:
         ranking = combined(list((answers.criteria or {}).values()))
@@ -145,6 +148,7 @@ def record_judgment(
             "criteria": _json(answers.criteria),
             "ratings": _json(answers.ratings),
             "flags": _json(answers.flags),
+            "spans": _json(answers.spans),
             "strengths": _json(answers.strengths),
             "confidence": answers.confidence,
             "rationale": answers.rationale,

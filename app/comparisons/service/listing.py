@@ -35,6 +35,8 @@ class FoundJudgment:
     is_meant: bool
     corrected: bool
     """Whether its annotator wrote a better one."""
+    spans: int
+    """How many stretches of the texts its annotator marked."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def _judgments(
     query = f"""
         SELECT j.id, j.comparison_id, j.annotator_id, j.import_id, j.external_annotator, j.ranking, j.all_bad,
                j.surplus, j.judged_at, EXISTS (SELECT FROM demonstrations WHERE judgment_id = j.id) AS corrected,
+               (SELECT coalesce(sum(jsonb_array_length(each.value)), 0) FROM jsonb_each(j.spans) AS each) AS spans,
                {REJECTED} AS rejected, ({of_judgment(which)}) AS is_meant,
                (SELECT array_agg(m.completion_id ORDER BY m.position) FROM comparison_completions AS m
                 WHERE m.comparison_id = j.comparison_id) AS places
@@ -122,6 +125,7 @@ def _judgments(
                 judged_at=row.judged_at,
                 is_meant=which.asks_for_judgments and row.is_meant,
                 corrected=row.corrected,
+                spans=row.spans,
             )
         )
     return found

@@ -243,7 +243,7 @@ def _redundancy(comparison: HouseComparison, campaign: Campaign) -> int:
 
 JUDGMENT_COLUMNS = (
     *("id", "comparison_id", "external_annotator", "import_id", "ranking", "all_bad", "strengths", "criteria"),
-    *("ratings", "flags", "rationale", "confidence", "active_ms", "surplus", "judged_at"),
+    *("ratings", "flags", "spans", "rationale", "confidence", "active_ms", "surplus", "judged_at"),
 )
 
 
@@ -259,14 +259,19 @@ def _copy_judgments(session: Session, placed: Iterable[_Placed], *, record: Impo
 
 
 def _verdict(judgment: HouseJudgment, ids: list[int]) -> tuple[Any, ...]:
-    """Ranking, all_bad, strengths, criteria, ratings and flags as stored: by completion id, JSON as text."""
+    """Ranking, all_bad, strengths, criteria, ratings, flags and spans as stored: by completion id, JSON as text."""
     ranking = _as_ids(judgment.ranking, ids) if judgment.ranking is not None else None
     criteria = {name: _as_ids(given, ids) for name, given in (judgment.criteria or {}).items()}
     ratings = judgment.ratings and {str(ids[int(place) - 1]): value for place, value in judgment.ratings.items()}
     flags = judgment.flags and {str(ids[int(place) - 1]): value for place, value in judgment.flags.items()}
+    spans = {
+        str(ids[int(place) - 1]): [span.as_stored() for span in sorted(each.as_span() for each in given)]
+        for place, given in (judgment.spans or {}).items()
+        if given
+    }
     return (
         *(_json(ranking), judgment.all_bad, _json(judgment.strengths or None)),
-        *(_json(criteria or None), _json(ratings or None), _json(flags or None)),
+        *(_json(criteria or None), _json(ratings or None), _json(flags or None), _json(spans or None)),
     )
 
 

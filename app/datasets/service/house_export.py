@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.comparisons.models import Comparison, ComparisonKind, ComparisonState
 from app.comparisons.ranking import format_ranking, to_positions
+from app.comparisons.spans import Span
 from app.datasets.house import UNKNOWN_ANNOTATOR, house_line, said
 from app.datasets.service.judged import completions_of, demonstrations_of, judgments_of, version_names
 from app.generation.models import Prompt
@@ -33,14 +34,14 @@ def export_house_jsonl(
         judgments = judgments_of(session, ids, as_of=as_of, with_surplus=True)
         written = demonstrations_of(session, ids, as_of=as_of)
         for row in batch:
-            order = [each.id for each in completions[row.id]]
+            texts = {each.id: each.text for each in completions[row.id]}
             yield house_line(
                 said(
                     id=row.external_id,
                     prompt=_prompt(row.messages),
                     completions=[_completion(each, names) for each in completions[row.id]],
                     judgments=[
-                        _judgment(each, order, pseudonyms, with_rationale=with_rationales, written=written.get(each.id))
+                        _judgment(each, texts, pseudonyms, with_rationale=with_rationales, written=written.get(each.id))
                         for each in judgments.get(row.id, [])
                     ],
                     tags=list(row.tags),
@@ -90,8 +91,10 @@ def _completion(row: Row[Any], names: dict[int, str]) -> str | dict[str, Any]:
 
 
 def _judgment(
-    row: Row[Any], order: list[int], pseudonyms: Pseudonyms, *, with_rationale: bool, written: Row[Any] | None
+    row: Row[Any], texts: dict[int, str], pseudonyms: Pseudonyms, *, with_rationale: bool, written: Row[Any] | None
 ) -> dict[str, Any]:
+    """A judgment as a line has it; `texts` are the completions in their order, by id."""
+    order = list(texts)
     annotator = pseudonyms.of_user(row.annotator_id) if row.annotator_id is not None else row.external_annotator
     strengths = row.strengths or None
     return said(
@@ -102,6 +105,7 @@ def _judgment(
         criteria={name: _written(groups, order) for name, groups in sorted((row.criteria or {}).items())},
         ratings=_by_place(row.ratings, order),
         flags=_by_place(row.flags, order),
+        spans=_by_place(_quoted(row.spans, texts), order),
         rationale=row.rationale if with_rationale else None,
         confidence=row.confidence,
         active_ms=row.active_ms,
@@ -109,6 +113,11 @@ def _judgment(
         judged_at=row.judged_at,
         demonstration=_demonstration(written, order) if written is not None else None,
     )
+
+
+def _quoted(spans: dict[str, Any] | None, texts: dict[int, str]) -> dict[str, Any]:
+    """Spans by completion, each with the words that it marks."""
+    return {key: [Span.stored(each).quoting(texts[int(key)]) for each in given] for key, given in (spans or {}).items()}
 
 
 def _demonstration(row: Row[Any], order: list[int]) -> dict[str, Any]:

@@ -283,6 +283,7 @@ def _verdict(row: Row[Any], annotator: str) -> Verdict:
         criteria=row.criteria,
         ratings=row.ratings,
         flags=row.flags,
+        spans=row.spans,
         rationale=row.rationale,
         confidence=row.confidence,
         active_ms=row.active_ms,
