@@ -63,6 +63,11 @@ FORMS = [
         Asked(rationale=Rationale.REQUIRED, reasons=REASONS),
         beside={"rationale": "More accurate. It names the temperature."},
     ),
+    Form(
+        "error spans",
+        Asked(spans=(Criterion(name="Wrong", help="It is not so."), Criterion(name="Unclear"))),
+        beside={"spans": '[{"place":1,"start":0,"end":1,"category":2,"text":"T"}]'},
+    ),
     Form("confidence", Asked(confidence=True), beside={"confidence": "4"}),
     Form(
         "all of these at once",

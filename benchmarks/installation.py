@@ -129,7 +129,7 @@ _FILL = [
        FROM generate_series(1, :count) AS n""",
     """INSERT INTO completions (prompt_id, source, text, normalised_sha256, created_at)
        SELECT id, 'imported',
-              CASE WHEN n % 2 = 1 THEN 'For ' || id || ' people. ' || CAST(:first AS text)
+              CASE WHEN n % 2 = 1 THEN 'This is for ' || id || ' people. ' || CAST(:first AS text)
                    ELSE CAST(:second AS text) || 'So for ' || id END || repeat('!', n / 3),
               md5(id || ',' || n), :now
        FROM prompts CROSS JOIN generate_series(1, :shown) AS n""",

@@ -30,7 +30,8 @@ CRITERIA = (
 class Form:
     """One form. `keys` are pressed at a desk, `taps` touched on a phone; both mean `stored`, by place as shown.
 
-    A key of several letters is one of the keyboard's (`Escape`); `type:` begins a text. A tap is a selector.
+    A key of several letters is one of the keyboard's (`Escape`); `type:` begins a text. A tap is a selector. The
+    picture is taken before the last `unpictured` of them.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Form:
     stored: dict[str, Any]
     asked: Asked = NOTHING
     shown: int = 2
+    unpictured: int = 1
 
 
 def option(name: str, value: str) -> str:
@@ -117,6 +119,19 @@ FORMS = [
         (option("confidence", "4"), FIRST),
         {"ranking": "1>2", "confidence": 4},
         Asked(confidence=True),
+    ),
+    Form(
+        "marking",
+        ("e", "ArrowRight", "Shift+ArrowRight", "1", "]", "2", "Escape", "1"),
+        (
+            '[data-key="e"]',
+            *(".raw >> nth=0", '[data-category="1"]'),
+            *(".raw >> nth=1", '[data-category="2"]'),
+            *("[data-marked]", FIRST),
+        ),
+        {"ranking": "1>2", "spans": {1: ["Wrong"], 2: ["Unclear"]}},
+        Asked(spans=(Criterion(name="Wrong", help="It is not so."), Criterion(name="Unclear"))),
+        unpictured=2,
     ),
     Form("ranking-3", ("2", "3", "Enter"), (*chips(2, 3), RECORD), {"ranking": "2>3>1"}, shown=3),
     Form(

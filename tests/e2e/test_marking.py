@@ -1,4 +1,4 @@
-"""Errors marked in the texts, by mouse, finger and keyboard: what is stored is what was chosen, character by character."""
+"""Errors marked in the texts, by mouse, finger and keyboard: what is stored is what was chosen, to the character."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
