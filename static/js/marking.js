@@ -361,7 +361,7 @@ class Marking {
     this.press();
   }
 
-  // A press on a word chooses it, or the mark in which it stands.
+  // A press on a word chooses the mark in which it stands, else the word; once more, the word in the mark.
   clicked(event, place) {
     const selection = getSelection();
     if (event.detail !== 1 || event.shiftKey || !selection.isCollapsed || !selection.anchorNode) return;
@@ -369,9 +369,12 @@ class Marking {
     const units = this.unitsAt(this.raws[place - 1], selection.anchorNode, selection.anchorOffset);
     const word = text.at(units) ?? text.at(units - 1);
     if (!word) return;
+    const before = this.chosen;
     this.put(place, word);
     const [mark] = this.under();
-    if (mark) this.put(place, { start: text.units(mark.start), end: text.units(mark.end) });
+    const whole = mark && { start: text.units(mark.start), end: text.units(mark.end) };
+    const isChosen = whole && before?.place === place && before.start === whole.start && before.end === whole.end;
+    if (whole && !isChosen) this.put(place, whole);
     this.choose();
   }
 

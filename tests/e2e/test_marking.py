@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.accounts.access import SESSION_COOKIE
 from app.accounts.service.sign_ins import start_sign_in
 from app.campaigns.asking import Asked, Criterion
-from app.campaigns.models import CampaignRevision
+from app.campaigns.models import Campaign, CampaignRevision
 from app.clock import utc_now
 from app.comparisons.models import Judgment
 from app.database import make_engine, make_session_factory
@@ -299,3 +299,29 @@ def test_marking_is_accessible(site: Site, contexts: Any, width: int, scheme: st
     assert page.evaluate(RUN, EVERYTHING) == []
     page.keyboard.press("Escape")
     assert page.evaluate(RUN, EVERYTHING) == []
+    page.keyboard.press("1")
+    expect(page.locator(".tally strong")).to_have_text("1")
+    page.goto(f"{site.address}/campaigns/{site.campaign_id}/judgments")
+    expect(page.locator(".marked mark").first).to_be_visible()
+    page.add_script_tag(path=str(AXE))
+    assert page.evaluate(RUN, EVERYTHING) == []
+
+
+def test_digits_mark_and_do_not_rank_while_marking_is_open(site: Site, contexts: Any) -> None:
+    campaign = site.session.get_one(Campaign, site.campaign_id)
+    make_comparison(site.session, campaign, texts=("One way.", "Two ways.", "Three ways."), priority=9)
+    site.session.commit()
+    page = site.open_in(contexts(1440))
+    page.keyboard.press("e")
+    expect(page.locator(".raw")).to_have_count(3)
+    texts = page.locator(".raw").all_inner_texts()
+    for key in ("ArrowRight", "2", "]", "]", "1", "ArrowRight", "=", "Enter", "0", "s", "u"):
+        page.keyboard.press(key)
+    expect(page.locator(".raw mark")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(page.locator("[name=ranking]").first).to_have_value("")
+    for key in ("2", "1", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator(".tally strong")).to_have_text("1")
+    marked = sorted((name, text[start:end]) for text, name, start, end in site.stored())
+    assert marked == [("Unclear", texts[0].strip(".").split()[1]), ("Wrong", texts[2].split()[0])]
