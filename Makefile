@@ -8,7 +8,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 VENDOR = static/vendor/htmx.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-dev chromium test quick e2e slow real screenshots lint types contracts migrations check audit clean
+.PHONY: help up install install-dev chromium test quick e2e slow real screenshots translations lint types contracts migrations check audit clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ slow: install-dev ## The slow tests alone
 
 screenshots: install-dev chromium ## The README's pictures, taken anew on the journey through the loop
 	PALATE_SCREENSHOTS=docs/images $(PYTEST) -q tests/e2e/test_the_loop.py
+
+translations: install-dev ## Bring translations in step with the code; NEW=fr begins one
+	.venv/bin/python -m tests.kernel.translating $(NEW)
 
 real: install-dev ## Tests on real data; set PALATE_REAL_DATA to its folder
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m real

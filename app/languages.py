@@ -1,22 +1,40 @@
-"""Which language a reader is answered in: the first of those that their browser accepts for which there is a folder
-`locale/<language>/LC_MESSAGES/palate.po`; else English, in which everything is written.
+"""Which language a reader is answered in: the first of those that their browser accepts for which there is a file
+`app/locale/<language>/LC_MESSAGES/palate.po`; else English, in which everything is written.
 
 A file is compiled when somebody first reads it, so that a new translation takes a file and a restart, and languages
 that nobody reads cost nothing.
+
+A translation holds everything, or what annotators see alone (`FOR_ANNOTATORS`). The other pages are English then from
+top to bottom, rather than here and there in two languages.
 """
 
+import re
 from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app import wording
 from app.settings import ROOT
 from app.wording import ENGLISH, translations
 
-FOLDER = ROOT / "locale"
+FOLDER = ROOT / "app" / "locale"
 WRITTEN_IN = "en"
+
+FOR_ANNOTATORS = frozenset({"de"})
+"""Languages in which there is what annotators see, and nothing else yet."""
+
+ANNOTATORS_PAGES = re.compile(
+    r"/$|/(account|assignments|keys|links|sign-in|sign-out|work|work\.csv)(/|$)"
+    r"|/campaigns/[^/]+/(judge|judgments|write|content-warning|departure|return)$"
+)
+"""Addresses that answer annotators; all others are for managers and researchers."""
+
+LISTS = frozenset({"/campaigns", "/comparisons", "/models", "/runs", "/snapshots", "/try"})
+"""Pages for managers and researchers that open to annotators too, with nothing of theirs. All others refuse them."""
 
 
 class Languages:
@@ -87,3 +105,15 @@ class InTheReadersLanguage:
             await self.app(scope, receive, send)
         finally:
             translations.reset(before)
+
+
+async def keep_to_whole_pages(request: Request) -> None:
+    """Fall back to English for a page that is not translated as a whole; after `identify`.
+
+    An annotator who asks for such a page is refused it, and that in their language.
+    """
+    if wording.language() not in FOR_ANNOTATORS or ANNOTATORS_PAGES.match(request.url.path):
+        return
+    user = getattr(request.state, "user", None)
+    if request.url.path in LISTS or (user is not None and user.role != "annotator"):
+        translations.set(ENGLISH)

@@ -26,7 +26,7 @@ from app.datasets.views import router as datasets
 from app.errors import add_error_pages
 from app.generation.views import router as prompts
 from app.health import router as health
-from app.languages import InTheReadersLanguage, Languages
+from app.languages import InTheReadersLanguage, Languages, keep_to_whole_pages
 from app.live.hub import Hub
 from app.live.listening import listening
 from app.operation.living import keep_telling
@@ -65,7 +65,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(identify), Depends(verify_csrf)],
+        dependencies=[Depends(identify), Depends(keep_to_whole_pages), Depends(verify_csrf)],
         lifespan=_hearing_of_changes,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # nothing is sent
         max_body_size=2 * settings.upload_megabytes * 2**20,  # cut off bluntly; up to here a form can say it kindly

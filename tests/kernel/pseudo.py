@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -36,11 +37,11 @@ def extracted(folder: Path) -> Catalog:
         return read_po(file)
 
 
-def write_pseudo_language(folder: Path) -> Path:
-    """Write the translation; the folder is one of languages, as `locale` is."""
+def write_pseudo_language(folder: Path, *, of: Callable[[str], bool] = lambda source: True) -> Path:
+    """Write the translation of what stands in some sources; the folder is one of languages, as `app/locale` is."""
     pseudo = Catalog(locale=PSEUDO.replace("-", "_"), fuzzy=False)
     for message in extracted(folder):
-        if message.id:
+        if message.id and any(of(source) for source, _line in message.locations):
             pseudo.add(message.id, _said_in_pseudo(message), flags=message.flags)
     path = folder / PSEUDO / "LC_MESSAGES" / "palate.po"
     path.parent.mkdir(parents=True)
@@ -70,7 +71,7 @@ class _Reader(HTMLParser):
         given = dict(attrs)
         for name, value in attrs:
             if value and (name in SPOKEN or (name.startswith("data-") and " " in value)):
-                each = json.loads(value).values() if value.startswith("{") else [value]
+                each = json.loads(value).values() if value.startswith('{"') else [value]
                 self.said.extend(f" · {text} · " for text in each)
         if tag in VOID:
             return
@@ -86,6 +87,14 @@ class _Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._unseen:
             self.said.append(data)
+
+
+def said_on(html: str) -> list[str]:
+    """What a page says, piece by piece: each text, and what is read out in the place of one."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return [" ".join(piece.strip(" ·\n").split()) for piece in reader.said]
 
 
 def untranslated(html: str) -> list[str]:
