@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 COMMANDS = {
-    "serve": ("trainer.serving", "main"),
+    "serve": ("trainer.serving.server", "serve"),
     "starter": ("trainer.starter.__main__", "app"),
 }
 """Commands that read their own arguments: a module, and what of it to call with them."""
@@ -25,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
         module, name = COMMANDS[arguments[0]]
-        return int(getattr(importlib.import_module(module), name)(arguments[1:]) or 0)
+        with kept_for_good():
+            command = getattr(importlib.import_module(module), name)
+        return int(command(arguments[1:]) or 0)
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(
@@ -44,15 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def carry_out_run(folder: Path) -> int:
     """Import what training needs, which takes seconds, and carry out the run."""
-    from transformers.utils import logging
+    with kept_for_good():
+        from transformers.utils import logging
 
-    from trainer.contract.logs import configure_logs
-    from trainer.run import run
+        from trainer.contract.logs import configure_logs
+        from trainer.run import run
 
     configure_logs("trainer", stream=sys.stdout)
 
     logging.disable_progress_bar()
     return int(run(folder, must_leave=leave_on_signal()))
+
+
+@contextmanager
+def kept_for_good() -> Iterator[None]:
+    """For imports: what they make stays, and looking for garbage in it takes a fifth of the time of a start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def leave_on_signal() -> Callable[[], bool]:

@@ -12,14 +12,3 @@ thread that computes, who is let in, whose turn it is), `batch` (all requests of
 with each prompt kept once), `text` (tokens to text that is never taken back), `sampling` (drawing a token).
 `docs/model-server.md` describes the API for those who call it.
 """
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the model server until it is told to stop; the exit status. `argv` is without the program's name."""
-    from trainer.serving.server import serve
-
-    return serve(argv)
