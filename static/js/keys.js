@@ -12,7 +12,7 @@ export const ACTIONS = {
   difference: { key: "d", button: "[data-difference]" },
   answers: { key: "c", button: "[data-beside]" },
   fold: { key: "f", button: ".unfold > button" },
-  guidelines: { key: "g", button: "[popovertarget=guidelines][data-key]" },
+  guidelines: { key: "g", button: "[popovertarget=guidelines][data-key], summary[data-key]" },
   keys: { key: "?", button: "[popovertarget=keys]" },
 };
 
