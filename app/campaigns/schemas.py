@@ -249,7 +249,7 @@ def typed_for(campaign: Campaign, revision: CampaignRevision) -> dict[str, Any]:
 
 
 def typed_with_rows(typed: dict[str, Any]) -> dict[str, Any]:
-    """What was typed, with the row of an example more or less that a button in `rows` asked for: `add` or `remove-2`."""
+    """What was typed, with the row more or less that a button in `rows` asked for: `add` or `remove-2`."""
     verb, _dash, number = str(typed.get("rows", "")).partition("-")
     examples = list(typed.get("examples", []))
     if verb == "add" and len(examples) < MOST_EXAMPLES:

@@ -129,7 +129,7 @@ class HouseJudgment(HouseValue):
                 )
 
     def _checked_for_writing(self) -> None:
-        """Raise ValueError where this is not what somebody wrote for a prompt, at most with when and how long it took."""
+        """Raise ValueError where this is not what somebody wrote for a prompt, and nothing else."""
         if self.demonstration is None:
             raise ValueError(_("where there is nothing to compare, a judgment needs a demonstration"))
         if self.ranking is not None or self.all_bad or self.strength or self.criteria or self.ratings or self.flags:

@@ -131,6 +131,19 @@ show();
 field.focus();
 field.setSelectionRange(field.value.length, field.value.length);
 
+// --- Guidelines: open for who is new here, and where the screen is wide as they were left on this device; there they
+// stand beside the prompt.
+
+const guidance = document.querySelector(".guidance");
+const guidanceHere = `palate-guidelines ${document.body.dataset.user}`;
+const left = stored((place) => place.getItem(guidanceHere));
+if (guidance) {
+  if (matchMedia("(min-width: 72rem)").matches) guidance.open ||= left === "beside";
+  guidance.querySelector("summary").addEventListener("click", () => {
+    stored((place) => place.setItem(guidanceHere, guidance.open ? "sheet" : "beside")); // as it is before the click
+  });
+}
+
 // --- Keys: those of the judging page, as far as there is a button for them, wherever one is not typing. Escape leaves the
 // field for them, E leads back into it.
 

@@ -175,14 +175,14 @@ def test_annotators_have_examples_in_the_sheet_of_guidelines_by_sign_and_word(
     sheet = page[page.index('<div id="guidelines"') :]
     read = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", sheet))
     assert "Why is the sky blue? ✓ Good Light scatters . ✗ Bad It reflects the sea. Why Only one is true." in read
-    assert '<details class="example" open>' in sheet
+    assert '<details class="told" open>' in sheet
     told(session, campaign, *[SKY] * 4)
     page = (
         signed_in(session.scalars(select(User).where(User.name == "Ann")).one())
         .get(f"/campaigns/{campaign.id}/judge")
         .text
     )
-    assert '<details class="example" >' in page, "many of them are folded"
+    assert '<details class="told" >' in page, "many of them are folded"
 
 
 def test_a_judgment_reads_no_examples_until_they_are_others(
