@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.accounts.models import Link, User
@@ -77,6 +78,9 @@ class Campaign(Base):
     content_warning: Mapped[str] = mapped_column(
         server_default="", comment="shown to each annotator before the first comparison; empty: none"
     )
+    begins_with_draft: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="of demonstrations: people begin with a completion by the model"
+    )
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
     opened_at: Mapped[datetime | None]
@@ -102,6 +106,9 @@ class CampaignRevision(Base):
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     number: Mapped[int] = mapped_column(comment="from 1; the highest is in force")
     guidelines: Mapped[str] = mapped_column(server_default="", comment="Markdown")
+    examples: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="[{prompt, good, bad, why}], in Markdown; null: none"
+    )
     ties_allowed: Mapped[bool] = mapped_column(server_default=text("true"))
     all_bad_allowed: Mapped[bool] = mapped_column(server_default=text("true"))
     criteria: Mapped[list[Any]] = mapped_column(

@@ -1,11 +1,22 @@
 """Forms of campaigns, with messages for the people who fill them in."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.accounts.credentials import email_problem
 from app.campaigns.asking import Asked, Criterion, Rationale, Strength, asked_by
+from app.campaigns.guidance import LONGEST_EXAMPLE, MOST_EXAMPLES, Guidance, guidance
 from app.campaigns.models import Access, Campaign, CampaignKind, CampaignRevision
 from app.campaigns.service.editing import LONGEST_NAME, LONGEST_TEXT, CampaignPlan, Question
 from app.campaigns.service.sources import read_source_key, source_key
@@ -114,19 +125,62 @@ def typed_for_asked(asked: Asked) -> dict[str, Any]:
     }
 
 
+ExampleText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=LONGEST_EXAMPLE)]
+
+
+class ExampleForm(BaseModel):
+    """An example as a manager writes it; one in which nothing is written is none."""
+
+    prompt: ExampleText = ""
+    good: ExampleText = ""
+    bad: ExampleText = ""
+    why: ExampleText = ""
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is written in it."""
+        return not (self.prompt or self.good or self.bad or self.why)
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> Self:
+        wrong = {}
+        if not self.is_blank and not self.prompt:
+            wrong["prompt"] = _("Say what was asked.")
+        if not self.is_blank and not (self.good or self.bad):
+            wrong["good"] = _("Write a good completion here, or a bad one beside it.")
+        if wrong:
+            errors = [
+                InitErrorDetails(
+                    type=PydanticCustomError("value_error", "{error}", {"error": each}), loc=(name,), input="?"
+                )
+                for name, each in wrong.items()
+            ]
+            raise ValidationError.from_exception_data("ExampleForm", errors)
+        return self
+
+
 class QuestionForm(AskedForm):
     """All that annotators are told and asked, and of how many completions."""
 
     guidelines: Text = ""
+    examples: list[ExampleForm] = []
     ties_allowed: Checkbox = False
     all_bad_allowed: Checkbox = False
     completions_per_comparison: Annotated[int, Field(ge=2, le=9)] = 2
+
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _are_read(cls, value: list[Any]) -> list[Any]:
+        if len(value) > MOST_EXAMPLES:
+            raise ValueError(_("At most %(most)s examples: more are not read.", most=MOST_EXAMPLES))
+        return value
 
     def question(self) -> Question:
         """The part that makes a new revision."""
         asked = self.asked()
         return Question(
             guidelines=self.guidelines,
+            examples=[example.model_dump() for example in self.examples if not example.is_blank],
             ties_allowed=self.ties_allowed,
             all_bad_allowed=self.all_bad_allowed,
             criteria=[criterion.model_dump() for criterion in asked.criteria],
@@ -151,6 +205,7 @@ class CampaignForm(QuestionForm):
     content_warning: Annotated[str, Field(max_length=2000)] = ""
     editable_days: Annotated[int, Field(ge=0, le=3650)] = 7
     turns_over: Checkbox = False
+    begins_with_draft: Checkbox = False
 
     @field_validator("source")
     @classmethod
@@ -159,6 +214,15 @@ class CampaignForm(QuestionForm):
             read_source_key(value)
         except ValueError:
             raise ValueError(_("Choose one of the models offered.")) from None
+        return value
+
+    @field_validator("begins_with_draft")
+    @classmethod
+    def _has_a_model(cls, value: bool, info: ValidationInfo) -> bool:
+        source = read_source_key(info.data["source"]) if "source" in info.data else None
+        is_writing = info.data.get("kind") is CampaignKind.DEMONSTRATION
+        if value and is_writing and source is not None and source[1:] == (None, None):
+            raise ValueError(_("Choose the model that writes the draft, under “Where completions come from”."))
         return value
 
     @field_validator("temperature")
@@ -193,9 +257,27 @@ def typed_for(campaign: Campaign, revision: CampaignRevision) -> dict[str, Any]:
         **typed_for_asked(asked_by(revision.criteria, revision.scales)),
         "source": key,
         "guidelines": revision.guidelines,
+        "examples": revision.examples or [],
         "ties_allowed": revision.ties_allowed,
         "all_bad_allowed": revision.all_bad_allowed,
     }
+
+
+def typed_with_rows(typed: dict[str, Any]) -> dict[str, Any]:
+    """What was typed, with the row more or less that a button in `rows` asked for: `add` or `remove-2`."""
+    verb, _dash, number = str(typed.get("rows", "")).partition("-")
+    examples = list(typed.get("examples", []))
+    if verb == "add" and len(examples) < MOST_EXAMPLES:
+        examples.append({})
+    if verb == "remove" and number.isdecimal() and 1 <= int(number) <= len(examples):
+        del examples[int(number) - 1]
+    return {**typed, "examples": examples}
+
+
+def typed_guidance(typed: dict[str, Any]) -> Guidance:
+    """Guidelines and examples as they stand in a form that is being filled in."""
+    written = [row for row in typed.get("examples", []) if any(str(text).strip() for text in row.values())]
+    return guidance(str(typed.get("guidelines", "")), [{"prompt": "", **row} for row in written[:MOST_EXAMPLES]])
 
 
 def typed_for_new(source: str) -> dict[str, Any]:

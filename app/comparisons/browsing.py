@@ -94,7 +94,7 @@ def browse(request: Request, session: DbSession, reader: TheReader) -> Response:
         found = list_found(session, page.ids, which=search.which, reader=reader)
     return render(
         request,
-        "comparisons/_found.html" if is_htmx(request) else "comparisons/browse.html",
+        "comparisons/found.html" if is_htmx(request) else "comparisons/browse.html",
         status=200 if search.which is not None else 422,
         search=search,
         page=page,

@@ -45,7 +45,8 @@ class ComparisonState(StrEnum):
 class Comparison(Base):
     """A prompt with two or more distinct completions, to be judged `redundancy` times.
 
-    In a demonstration campaign: a prompt alone, for which `redundancy` people are to write one.
+    In a demonstration campaign: a prompt alone, for which `redundancy` people are to write one, or with a single
+    completion, from which they begin.
     """
 
     __tablename__ = "comparisons"

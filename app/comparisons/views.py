@@ -12,6 +12,7 @@ from app.accounts.access import CurrentPerson
 from app.accounts.models import Role
 from app.campaigns.access import JudgedCampaign
 from app.campaigns.asking import asked_by
+from app.campaigns.guidance import guidance_of
 from app.campaigns.models import CampaignKind, CampaignState
 from app.campaigns.service import current_revision, list_campaigns, progress_by_person
 from app.campaigns.service.leaving import awaits_warning, left_campaigns
@@ -299,7 +300,8 @@ def _desk(
     if desk.is_low and hands_out:
         request_fill(session, campaign_id=campaign_id)
     sheets = has_shape is None or (desk.comparison is not None and desk.comparison.shape != has_shape)
-    return render(request, template, desk=desk, said=said, sheets=sheets)
+    guidance = guidance_of(session, revision_id=desk.revision_id) if sheets else None
+    return render(request, template, desk=desk, said=said, sheets=sheets, guidance=guidance)
 
 
 def _require_still_judging(assignment: HeldAssignment) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.access import CurrentPerson
 from app.campaigns.access import JudgedCampaign
+from app.campaigns.guidance import guidance_of
 from app.campaigns.models import CampaignKind, CampaignState
 from app.clock import Now
 from app.comparisons.access import OwnAssignment
@@ -23,8 +24,8 @@ from app.comparisons.service.correcting import (
 from app.comparisons.service.desk import HeldAssignment, hold_desk
 from app.comparisons.service.judging import Verdict
 from app.comparisons.service.leasing import Lease, lease_next
-from app.comparisons.service.presenting import present_desk
-from app.comparisons.service.queueing import hand_out_prompts
+from app.comparisons.service.presenting import Desk, Standing, present_desk
+from app.comparisons.service.queueing import hand_out_prompts, request_fill
 from app.database import DbSession
 from app.errors import Invalid
 from app.forms import Submission, submitted
@@ -39,6 +40,7 @@ class DemonstrationForm(BaseModel):
 
     key: uuid.UUID
     text: str = ""
+    as_it_is: bool = False
     active_ms: int | None = None
     revision: int | None = None
 
@@ -102,7 +104,15 @@ def demonstrate(
     given = form.checked()
     verdict = Verdict(active_ms=given.active_ms, revision=given.revision, ui_version="pages-1")
     try:
-        submit_demonstration(session, assignment=assignment, text=given.text, key=given.key, verdict=verdict, now=now)
+        submit_demonstration(
+            session,
+            assignment=assignment,
+            text=given.text,
+            key=given.key,
+            verdict=verdict,
+            now=now,
+            as_it_is=given.as_it_is,
+        )
     except Invalid as refusal:
         return _desk(
             request,
@@ -129,6 +139,7 @@ def _desk(
 ) -> Response:
     """A person's desk in a demonstration campaign; their desk must be held. Prompts that came since are handed out."""
     settings: Settings = request.app.state.settings
+    low_below = max(1, settings.queue_target // 2)
     lasts = timedelta(seconds=settings.lease_seconds)
 
     def lease_one() -> Lease | None:
@@ -137,11 +148,35 @@ def _desk(
     lease = lease_one() if hands_out else None
     if lease is None and hands_out and hand_out_prompts(session, campaign_id=campaign_id, now=now):
         lease = lease_one()
-    desk = present_desk(session, campaign_id=campaign_id, annotator_id=annotator_id, lease=lease, now=now, low_below=1)
+    desk = present_desk(
+        session, campaign_id=campaign_id, annotator_id=annotator_id, lease=lease, now=now, low_below=low_below
+    )
+    if desk.is_low and hands_out:
+        request_fill(session, campaign_id=campaign_id)
+    if is_htmx(request) and form is None:
+        return _looked_again(request, desk)
     if form is None:
-        text = "" if lease is None else written_before(session, assignment_id=lease.assignment_id)
-        form = Submission(typed={"text": text})
-    return render(request, "comparisons/write.html", status=422 if form.errors else 200, desk=desk, form=form)
+        form = Submission(typed={"text": _text_to_begin_with(session, desk)})
+    status = 422 if form.errors else 200
+    guidance = guidance_of(session, revision_id=desk.revision_id)
+    return render(request, "comparisons/write.html", status=status, desk=desk, form=form, guidance=guidance)
+
+
+def _text_to_begin_with(session: Session, desk: Desk) -> str:
+    """What this person wrote here before, or else the draft, or nothing."""
+    if desk.comparison is None:
+        return ""
+    before = written_before(session, assignment_id=desk.comparison.assignment_id)
+    return before if before is not None else "".join(desk.comparison.completions)
+
+
+def _looked_again(request: Request, desk: Desk) -> Response:
+    """For a page that waits for a draft: nothing as long as there is none, so that it stays as it is."""
+    if desk.standing is Standing.WAITING:
+        return Response(status_code=204)
+    return Response(
+        headers={"HX-Redirect": str(request.app.url_path_for("comparisons:write", campaign_id=desk.campaign_id))}
+    )
 
 
 def _onwards(request: Request, assignment: HeldAssignment) -> Response:

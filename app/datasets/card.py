@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.campaigns.guidance import Guidance, guidance
 from app.campaigns.models import Campaign, CampaignRevision
 from trainer.contract.snapshot import (
     DEMONSTRATIONS_FILE,
@@ -17,10 +18,10 @@ from trainer.contract.snapshot import (
 
 @dataclass(frozen=True)
 class DescribedCampaign:
-    """What annotators were told and asked: (number, guidelines) of every revision."""
+    """What annotators were told: the number of every revision, with its guidelines and examples."""
 
     name: str
-    revisions: list[tuple[int, str]]
+    revisions: list[tuple[int, Guidance]]
 
 
 def described_campaigns(session: Session, campaigns: list[Campaign]) -> list[DescribedCampaign]:
@@ -28,11 +29,11 @@ def described_campaigns(session: Session, campaigns: list[Campaign]) -> list[Des
     described = []
     for campaign in campaigns:
         query = (
-            select(CampaignRevision.number, CampaignRevision.guidelines)
+            select(CampaignRevision.number, CampaignRevision.guidelines, CampaignRevision.examples)
             .where(CampaignRevision.campaign_id == campaign.id)
             .order_by(CampaignRevision.number)
         )
-        revisions = [(number, guidelines) for number, guidelines in session.execute(query)]
+        revisions = [(number, guidance(told, examples)) for number, told, examples in session.execute(query)]
         described.append(DescribedCampaign(name=campaign.name, revisions=revisions))
     return described
 
@@ -154,10 +155,17 @@ def _campaigns(campaigns: list[DescribedCampaign]) -> str:
     lines = ["## What annotators were asked"]
     for campaign in campaigns:
         lines.append(f"### {_one_line(campaign.name)}")
-        for number, guidelines in campaign.revisions:
-            quoted = "\n".join(f"> {line}".rstrip() for line in (guidelines.strip() or "(none)").splitlines())
-            lines.append(f"Guidelines, revision {number}:\n\n{quoted}")
+        for number, told in campaign.revisions:
+            lines.append(f"Guidelines, revision {number}:\n\n{_quoted(told.guidelines.strip() or '(none)')}")
+            for place, example in enumerate(told.examples, start=1):
+                shown = {"prompt": example.prompt, "good": example.good, "bad": example.bad, "why": example.why}
+                lines.append(f"Example {place}, revision {number}:")
+                lines += [f"{name}:\n\n{_quoted(text)}" for name, text in shown.items() if text]
     return "\n\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 
 _LICENCE = """## Licence

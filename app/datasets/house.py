@@ -141,8 +141,10 @@ class HouseJudgment(HouseValue):
     def checked_for(self, texts: Sequence[str]) -> None:
         """Raise ValueError where this verdict does not fit a comparison of completions with these texts."""
         completions = len(texts)
-        if self.ranking is None and not self.all_bad:
+        if self.ranking is None and not self.all_bad and completions > 1:
             raise ValueError(_("a judgment needs a ranking, or all_bad"))
+        if completions < 2:
+            self._checked_for_writing()
         groups = _groups(self.ranking, completions) if self.ranking is not None else None
         for text in (self.criteria or {}).values():
             _groups(text, completions)
@@ -162,6 +164,13 @@ class HouseJudgment(HouseValue):
                 span.checked_for(texts[int(position) - 1])
             if overlapping := overlap_of(span.as_span() for span in spans):
                 raise ValueError(_("two spans of “%(name)s” overlap", name=overlapping.category))
+
+    def _checked_for_writing(self) -> None:
+        """Raise ValueError where this is not what somebody wrote for a prompt, and nothing else."""
+        if self.demonstration is None:
+            raise ValueError(_("where there is nothing to compare, a judgment needs a demonstration"))
+        if self.ranking is not None or self.all_bad or self.strength or self.criteria or self.ratings or self.flags:
+            raise ValueError(_("where there is nothing to compare, a judgment holds a demonstration and no verdict"))
 
 
 class HouseComparison(HouseValue):
@@ -216,10 +225,28 @@ class HouseComparison(HouseValue):
         return sum(not judgment.surplus for judgment in self.judgments)
 
 
-def parse_line(line: bytes) -> HouseComparison:
-    """The comparison that a line holds; raises ValueError with the reason, in words, where it holds none."""
+class HousePrompt(HouseComparison):
+    """One line of a campaign in which people write: a prompt, what they wrote for it, and the draft they began with if
+    there was one.
+    """
+
+    completions: list[HouseCompletion] = []
+
+    @field_validator("completions")
+    @classmethod
+    def _are_a_draft_at_most(cls, value: list[HouseCompletion]) -> list[HouseCompletion]:
+        if len(value) > 1:
+            raise ValueError(_("in this campaign people write, and a line has one completion at most: their draft"))
+        return value
+
+
+def parse_line(line: bytes, *, is_writing: bool = False) -> HouseComparison:
+    """The comparison that a line holds, or with `is_writing` the prompt that was written for.
+
+    Raises ValueError with the reason, in words, where it holds none.
+    """
     try:
-        comparison = HouseComparison.model_validate_json(line)
+        comparison = (HousePrompt if is_writing else HouseComparison).model_validate_json(line)
     except ValidationError as error:
         raise ValueError(_reason(error)) from error
     _refuse_unstorable(comparison, line)

@@ -13,7 +13,7 @@ export const ACTIONS = {
   answers: { key: "c", button: "[data-beside]" },
   mark: { key: "e", button: "[data-mark]" },
   fold: { key: "f", button: ".unfold > button" },
-  guidelines: { key: "g", button: "[popovertarget=guidelines][data-key]" },
+  guidelines: { key: "g", button: "[popovertarget=guidelines][data-key], summary[data-key]" },
   keys: { key: "?", button: "[popovertarget=keys]" },
 };
 

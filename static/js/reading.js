@@ -1,4 +1,5 @@
-// Reading aids: text size, long completions folded at one height, earlier turns put away, code that can be copied.
+// Reading aids: text size, long completions folded at one height, earlier turns put away, guidelines beside what is
+// judged, code that can be copied.
 // Loaded in the head so that all of it stands before anything is painted. Without it everything is shown whole.
 
 const SIZES = ["normal", "large", "largest"];
@@ -32,14 +33,18 @@ function say(message) {
   setTimeout(() => { words.textContent = message; }, 50); // so that the same words are read out again
 }
 
-// A device may keep nothing for us; then the size lasts for the page.
-function remembered() {
-  try { return localStorage.getItem(SIZE_HERE); } catch { return null; }
+// A device may keep nothing for us; then what was chosen lasts for the page.
+function remembered(name) {
+  try { return localStorage.getItem(name); } catch { return null; }
+}
+
+function remember(name, value) {
+  try { localStorage.setItem(name, value); } catch { /* as above */ }
 }
 
 function setSize(name) {
   document.documentElement.dataset.textSize = name;
-  try { localStorage.setItem(SIZE_HERE, name); } catch { /* as above */ }
+  remember(SIZE_HERE, name);
 }
 
 function sizesControl() {
@@ -142,16 +147,62 @@ async function offerCopies() {
   (await import("./copy-code.js")).offer({ copy, copied, say });
 }
 
+// Guidelines kept open beside what is judged, where the screen is wide; elsewhere they are the sheet that they come as.
+// What the sheet holds is moved, so that there is one of each; an answer that brings new ones is moved as well.
+const PINNED_HERE = `palate-guidelines ${document.body.dataset.user}`;
+const isWide = matchMedia("(min-width: 72rem)");
+const pinned = document.createElement("aside");
+pinned.className = "pinned";
+pinned.tabIndex = 0; // it may have to be scrolled
+pinned.setAttribute("aria-labelledby", "guidelines-title");
+const sheet = () => document.getElementById("guidelines");
+let isPinned = remembered(PINNED_HERE) === "beside";
+
+function putGuidelines() {
+  const main = panel()?.parentElement;
+  if (!main?.matches(".judging")) return;
+  const beside = isPinned && isWide.matches && sheet() !== null;
+  const [from, to] = beside ? [sheet(), pinned] : [pinned, sheet()];
+  if (from?.children.length) to?.replaceChildren(...from.childNodes);
+  main.classList.toggle("has-pinned", beside);
+  if (!beside) pinned.remove();
+  else if (!pinned.isConnected) main.append(pinned);
+}
+
+function pin(whether) {
+  isPinned = whether;
+  remember(PINNED_HERE, whether ? "beside" : "sheet");
+  if (whether) sheet().hidePopover();
+  putGuidelines();
+  (whether ? pinned : panel().querySelector("[popovertarget=guidelines]"))?.focus({ preventScroll: true });
+  fold();
+}
+
+// Their key leads into the column while it stands there, and back.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.matches("[data-pin]")) pin(true);
+  else if (button?.matches("[data-unpin]")) pin(false);
+  else if (button?.matches("[popovertarget=guidelines]") && pinned.isConnected) {
+    event.preventDefault();
+    const to = pinned.contains(document.activeElement) ? document.getElementById("judging-heading") : pinned;
+    to.focus({ preventScroll: true });
+  }
+});
+isWide.addEventListener("change", putGuidelines);
+
 const sizes = sizesControl();
 
 function arrive() {
   panel()?.querySelector(".desk-tools .tally")?.after(sizes);
   putEarlierTurnsAway();
+  putGuidelines();
   fold();
   offerCopies();
 }
 
-setSize(SIZES.includes(remembered()) ? remembered() : SIZES[0]);
+const size = remembered(SIZE_HERE);
+setSize(SIZES.includes(size) ? size : SIZES[0]);
 arrive();
 document.addEventListener("htmx:after:swap", arrive);
 let resizing = 0;

@@ -18,6 +18,15 @@ form?.elements.prompt.addEventListener("keydown", (event) => {
 });
 document.getElementById("stop")?.addEventListener("click", () => underWay?.abort());
 
+// Code in replies can be copied, as where one judges.
+async function offerCopies() {
+  if (!talk?.querySelector(".prose pre")) return;
+  const { copy, copied } = words;
+  (await import("./copy-code.js")).offer({ copy, copied, say: (message) => { said.textContent = message; } });
+}
+
+offerCopies();
+
 async function ask() {
   const asked = new FormData(form);
   const prompt = asked.get("prompt").trim();
@@ -143,5 +152,6 @@ function end(unsent) {
   document.getElementById("stop").hidden = true;
   document.getElementById("over").hidden = false;
   said.textContent = "";
+  offerCopies();
   form.elements.prompt.focus();
 }

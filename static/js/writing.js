@@ -1,5 +1,5 @@
 // Writing a completion: the change to what one started from, as one writes; a draft that survives a reload, on this
-// device alone; Ctrl+Enter saves, and what cannot be sent stays where it is.
+// device alone; keys; Ctrl+Enter saves, and what cannot be sent stays where it is.
 
 import { RECORDED, outcomeOf } from "./outbox.js";
 
@@ -130,6 +130,43 @@ field.addEventListener("input", () => {
 show();
 field.focus();
 field.setSelectionRange(field.value.length, field.value.length);
+
+// --- Guidelines: open for who is new here, and where the screen is wide as they were left on this device; there they
+// stand beside the prompt.
+
+const guidance = document.querySelector(".guidance");
+const guidanceHere = `palate-guidelines ${document.body.dataset.user}`;
+const left = stored((place) => place.getItem(guidanceHere));
+if (guidance) {
+  if (matchMedia("(min-width: 72rem)").matches) guidance.open ||= left === "beside";
+  guidance.querySelector("summary").addEventListener("click", () => {
+    stored((place) => place.setItem(guidanceHere, guidance.open ? "sheet" : "beside")); // as it is before the click
+  });
+}
+
+// --- Keys: those of the judging page, as far as there is a button for them, wherever one is not typing. Escape leaves the
+// field for them, E leads back into it.
+
+const main = document.getElementById("main");
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
+  if (document.querySelector("[popover]:popover-open") && event.key !== "?") return;
+  if (event.target === field && event.key === "Escape") return main.focus({ preventScroll: true });
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  const key = event.key.toLowerCase();
+  const pressed = main.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  if (!pressed && key !== "e") return;
+  event.preventDefault();
+  if (pressed) pressed.click();
+  else field.focus();
+});
+
+async function putKeys() {
+  if (stored((place) => place.getItem(`palate-keys ${document.body.dataset.user}`))) (await import("./keys.js")).apply(main);
+}
+
+putKeys();
 
 // --- Saving
 

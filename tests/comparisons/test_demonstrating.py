@@ -37,17 +37,17 @@ from app.comparisons.service.leasing import lease_next
 from app.comparisons.service.queueing import fill_queue, hand_out_prompts
 from app.comparisons.service.rejecting import Grounds, reject_judgment
 from app.database import make_engine
+from app.datasets.house import parse_line
 from app.datasets.service.counting import judgment_counts
 from app.datasets.service.house_export import export_house_jsonl
-from app.errors import Conflict
-from app.generation.models import Completion, CompletionSource, ImportKind, PromptState
-from app.generation.service.imports import begin_import
+from app.generation.models import Completion, CompletionSource, PromptState
 from app.pseudonyms import Pseudonyms
 from app.settings import Settings
 from tests.conftest import NOW, SignedIn
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
-from tests.factories.datasets import make_snapshot
+from tests.factories.comparisons import make_comparison
+from tests.factories.datasets import house, import_lines, make_snapshot
 from tests.factories.generation import make_prompt
 
 LASTS = timedelta(minutes=30)
@@ -274,11 +274,82 @@ def test_the_worker_hands_out_each_active_prompt_once(
     assert not hand_out_prompts(session, campaign_id=campaign.id, now=NOW)
 
 
-def test_comparisons_are_not_imported_where_nothing_is_compared(session: Session, campaign: Campaign) -> None:
-    with pytest.raises(Conflict):
-        begin_import(
-            session, campaign=campaign, kind=ImportKind.COMPARISONS, filename="pairs.jsonl", by_id=None, now=NOW
-        )
+def exported(session: Session, campaign: Campaign) -> list[bytes]:
+    return list(export_house_jsonl(session, campaign_id=campaign.id, as_of=NOW, pseudonyms=Pseudonyms(b"secret")))
+
+
+def test_what_people_wrote_is_exported_read_in_and_exported_the_same(
+    session: Session,
+    session_factory: sessionmaker[Session],
+    settings: Settings,
+    browser: TestClient,
+    campaign: Campaign,
+    tmp_path: Path,
+) -> None:
+    draft = make_comparison(session, campaign, texts=["A draft."], prompt=make_prompt(session, campaign, "Drafted?"))
+    make_prompt(session, campaign, "Written for by nobody yet.")
+    there = demonstrations_wanted(session, prompts=0)
+    session.commit()
+    for _ in range(3):
+        page = opened(browser, campaign)
+        submit(browser, page, f"Text for {assignment_in(page)}.", active_ms="1200")
+    opened(browser, campaign)
+    once = exported(session, campaign)
+    assert len(once) == 4
+    assert session.scalar(select(Demonstration.corrects_id).where(Demonstration.corrects_id.is_not(None)))
+    assert draft.members[0].completion.text in b"".join(once).decode()
+    done = import_lines(session_factory, there, [line.decode() for line in once], tmp_path)
+    assert (done.counts["added"], done.counts["judgments"], done.rejections) == (4, 3, [])
+    session.expire_all()
+    assert exported(session, there) == once
+    assert exported(session, campaign) == once
+    again = import_lines(session_factory, there, [line.decode() for line in once], tmp_path)
+    assert (again.counts["added"], again.counts["duplicates"]) == (0, 4)
+    rankings = session.scalars(select(Judgment.ranking).where(Judgment.import_id.is_not(None))).all()
+    assert rankings == [[], [], []]
+    rows = pq.read_table(
+        Path(make_snapshot(session_factory, settings, campaign=there).path or "") / "demonstrations.parquet"
+    ).to_pylist()
+    assert sorted(row["source"] for row in rows) == ["corrected", "written", "written"]
+    ann = session.scalars(select(User).where(User.name == "Ann")).one()
+    enrol(session, ann, there)
+    session.commit()
+    assert "Written for by nobody yet." in opened(browser, there), "what is still to be written for is handed out"
+
+
+UNREADABLE: list[tuple[dict[str, Any], str]] = [
+    (house("Why?"), "one completion at most"),
+    ({"prompt": "Why?", "judgments": [{"annotator": "a"}]}, "a judgment needs a demonstration"),
+    ({"prompt": "Why?", "judgments": [{"all_bad": True}]}, "a judgment needs a demonstration"),
+    ({"prompt": "Why?", "judgments": [{"demonstration": {"text": "a"}, "all_bad": True}]}, "and no verdict"),
+    ({"prompt": "Why?", "completions": ["a"], "judgments": [{"ranking": "1"}]}, "a judgment needs a demonstration"),
+    ({"prompt": "Why?", "judgments": [{"demonstration": {"text": "a", "corrects": 1}}]}, "that is not there"),
+    ({"prompt": "Why?", "completions": [" "]}, "completion 1 is empty"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), UNREADABLE)
+def test_what_is_no_line_of_something_written_is_refused_with_its_reason(
+    session_factory: sessionmaker[Session], session: Session, campaign: Campaign, tmp_path: Path, line: Any, reason: str
+) -> None:
+    session.commit()
+    done = import_lines(session_factory, campaign, [line], tmp_path)
+    assert [reason in each["reason"] for each in done.rejections] == [True], done.rejections
+    assert done.counts["added"] == 0
+
+
+def test_the_page_of_imports_says_what_is_read_here(session: Session, campaign: Campaign, signed_in: SignedIn) -> None:
+    mo = make_user(session, Role.MANAGER)
+    enrol(session, mo, campaign, judges=False, access=Access.MANAGE)
+    session.commit()
+    manager = signed_in(mo)
+    path = f"/campaigns/{campaign.id}/comparison-imports"
+    assert f'href="{path}"' in manager.get(f"/campaigns/{campaign.id}").text
+    page = manager.get(path).text
+    assert "Import demonstrations" in page
+    (example,) = re.findall(r"<code>(.*?)</code>", page, re.DOTALL)
+    for line in unescape(example).splitlines():
+        parse_line(line.encode(), is_writing=True)
 
 
 # --- A race

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.background import Workplace
-from app.campaigns.models import Campaign
+from app.campaigns.models import Campaign, CampaignKind
 from app.comparisons.models import CampaignQueue, Comparison, ComparisonCompletion, QueueState, Slot
 from app.comparisons.service.queueing import fill_queue
 from app.comparisons.service.turning_over import turn_over
@@ -77,6 +77,22 @@ def test_the_queue_is_filled_by_a_model_server_that_has_to_be_taught_first(
             assert (completion.temperature, completion.top_p, completion.max_tokens) == (0.9, 0.95, 12)
     queue = session.get_one(CampaignQueue, campaign.id, populate_existing=True)
     assert (queue.state, queue.to_make) == (QueueState.READY, 1)
+
+
+def test_where_people_begin_with_a_draft_one_is_written_for_each_prompt(
+    session: Session, place: Workplace, campaign: Campaign
+) -> None:
+    campaign.kind, campaign.begins_with_draft = CampaignKind.DEMONSTRATION, True
+    for number in range(2):
+        make_prompt(session, campaign, f"Say {number}.")
+    session.commit()
+    for _ in range(2):
+        fill_queue(place, campaign_id=campaign.id)
+    comparisons = session.scalars(select(Comparison)).all()
+    assert [len(comparison.members) for comparison in comparisons] == [1, 1]
+    assert {comparison.members[0].completion.source for comparison in comparisons} == {CompletionSource.MODEL}
+    assert len(session.scalars(select(Slot)).all()) == 4
+    assert session.get_one(CampaignQueue, campaign.id, populate_existing=True).state is QueueState.RUN_OUT
 
 
 def test_the_same_generation_seed_draws_the_same_samples_again(

@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from app.languages import Languages
 from app.settings import ROOT
+from tests.conftest import on_server
 from tests.e2e.conftest import browser, playwright
 from tests.e2e.everything import Site, serving
 from tests.kernel.pseudo import PSEUDO, write_pseudo_language
@@ -145,6 +150,69 @@ def test_a_form_that_comes_back_with_messages_is_accessible(browser: Browser, si
     assert not found, "\n" + "\n".join(found)
 
 
+def test_every_page_of_what_went_wrong_is_accessible(browser: Browser, template_database: str, tmp_path: Path) -> None:
+    """Each is brought about: no permission, nothing there, an address that cannot be read, a throttled sign-in, a mistake
+    of ours, and a database that takes nobody.
+    """
+    with serving(template_database, tmp_path) as site:
+        assert site.world
+
+        @site.app.api_route("/mistake", methods=["GET", "POST"])
+        def mistake() -> None:
+            raise ZeroDivisionError
+
+        found = []
+        with site.opened_by(browser, Member.NOBODY) as context:
+            page = opened(context)
+            page.goto("/sign-in")
+            status = 0
+            for _ in range(30):
+                page.get_by_label("Email").fill("somebody@example.org")
+                page.get_by_label("Password", exact=True).fill("not the password")
+                with page.expect_navigation() as navigation:
+                    page.get_by_role("button", name="Sign in", exact=True).click()
+                if (status := navigation.value.status) == 429:
+                    break
+            assert status == 429
+            found += problems(page, LOOKS)
+        with site.opened_by(browser, Member.ANNOTATOR) as context:
+            page = opened(context)
+            campaign = f"/campaigns/{site.world.campaign.id}"
+            for path, expected in (
+                ("/people", 403), ("/nowhere", 404), (f"{campaign}/judgments?page=many", 422), ("/mistake", 500)
+            ):  # fmt: skip
+                answer = page.goto(path)
+                assert answer
+                assert answer.status == expected, path
+                found += problems(page, LOOKS)
+            page.goto(f"{campaign}/judgments")
+            page.evaluate("htmx.ajax('GET', '/mistake', '#main')")
+            expect(page.locator("#notice")).to_contain_text("Something broke")
+            found += problems(page, LOOKS)
+            with nobody_connects(site.session):
+                answer = page.goto(f"{campaign}/judge")
+                assert answer
+                assert answer.status == 503
+                found += problems(page, LOOKS)
+            answer = page.goto(f"{campaign}/judge")
+            assert answer
+            assert answer.status == 200, "it comes back by itself"
+    assert not found, "\n" + "\n".join(found)
+
+
+@contextmanager
+def nobody_connects(session: Session) -> Iterator[None]:
+    """The database of this session takes nobody, and has put everybody out."""
+    name = session.scalar(text("SELECT current_database()"))
+    session.rollback()
+    session.connection().invalidate()
+    session.close()
+    on_server(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    on_server(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    yield
+    on_server(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
+
 STOP = """() => {
     const element = document.activeElement;
     if (element === document.body) return null;
@@ -247,11 +315,19 @@ def test_what_happened_is_said_where_screen_readers_listen(browser: Browser, sit
         page.wait_for_function("said => said.textContent.trim() !== ''", arg=said)
         assert page.evaluate("said => said.isConnected && said.getAttribute('role') === 'status'", said)
         expect(page.locator("#judging-heading")).to_be_focused()
-        page.goto("/people")
-        said = page.locator("#people [role=status]").element_handle()
-        page.get_by_label("Search by name or email").fill("nobody at all")
-        page.wait_for_function("said => said.textContent.includes('Nobody found')", arg=said)
-        assert page.evaluate("said => said.isConnected", said), "a region that is replaced is not read out"
+        for path, region, label, heard in (
+            ("/people", "#people [role=status]", "Search by name or email", "Nobody found"),
+            ("/comparisons", "#found-said", "Search prompts, completions and rationales", "No comparison is like that"),
+            (f"/campaigns/{site.world.campaign.id}/prompts", "#prompts-said", "Search", "No prompt is like that"),
+        ):
+            page.goto(path)
+            said = page.locator(region).element_handle()
+            page.get_by_label(label, exact=True).fill("nobody at all")
+            if path == "/comparisons":
+                page.get_by_label(label, exact=True).press("Enter")
+            page.wait_for_function("([said, heard]) => said.textContent.includes(heard)", arg=[said, heard])
+            assert page.evaluate("said => said.isConnected", said), "a region that is replaced is not read out"
+            assert page.locator("[role=status]").filter(has_text=heard).count() == 1, "and it is said once"
 
 
 STICKING_OUT = """() => [...document.querySelectorAll("main :is(button, .button, .badge, summary, label, h1, h2, dt)")]

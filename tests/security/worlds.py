@@ -19,7 +19,8 @@ TEXTS = [
     "UPDATE links SET email = :evil",
     "UPDATE campaigns SET name = :evil, system_prompt = :evil, content_warning = :evil",
     "UPDATE enrolments SET warned_at = created_at WHERE :evil <> ''",
-    "UPDATE campaign_revisions SET guidelines = :evil",
+    "UPDATE campaign_revisions SET guidelines = :evil, "
+    "examples = jsonb_build_array(jsonb_build_object('prompt', :evil, 'good', :evil, 'bad', :evil, 'why', :evil))",
     "UPDATE imports SET filename = :evil, message = :evil, rejections = :rejections",
     "UPDATE prompts SET messages = :messages, state_reason = :evil, tags = ARRAY[:evil], external_id = :evil, "
     "details = jsonb_build_object(:evil, :evil)",

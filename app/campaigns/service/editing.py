@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.audit import record_deed
 from app.campaigns.access import ceiling
+from app.campaigns.guidance import MOST_EXAMPLES, Example
 from app.campaigns.models import Campaign, CampaignKind, CampaignRevision, CampaignState, Enrolment
 from app.campaigns.service.leaving import warn_anew
 from app.deployments.models import Alias, ModelLine, ModelVersion
@@ -27,9 +28,11 @@ class Question:
     """What annotators are told and asked; a change of it makes a new revision.
 
     `criteria` are judged beside the overall verdict: [{name, help}]. `scales` says what else is asked and how.
+    `examples` go with the guidelines: [{prompt, good, bad, why}], none where there are none.
     """
 
     guidelines: str = ""
+    examples: list[dict[str, Any]] | None = None
     ties_allowed: bool = True
     all_bad_allowed: bool = True
     criteria: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +62,7 @@ class CampaignPlan:
     max_tokens: int = 256
     editable_days: int = 7
     content_warning: str = ""
+    begins_with_draft: bool = False
 
 
 def create_campaign(
@@ -173,8 +177,7 @@ def current_revision(session: Session, campaign_id: int) -> CampaignRevision:
 
 def _checked_plan(session: Session, plan: CampaignPlan, *, kind: CampaignKind) -> CampaignPlan:
     """The plan, tidied; raises Invalid, in words, for what the table would refuse."""
-    if kind is CampaignKind.DEMONSTRATION:  # people write, each of them once for a prompt
-        plan = replace(plan, alias=None, pinned_version_id=None, comparisons_per_prompt=1)
+    plan = _plan_of_writing(plan) if kind is CampaignKind.DEMONSTRATION else replace(plan, begins_with_draft=False)
     plan = replace(
         plan, name=" ".join(plan.name.split()), system_prompt=plan.system_prompt.strip(), content_warning=_warning(plan)
     )
@@ -192,6 +195,16 @@ def _checked_plan(session: Session, plan: CampaignPlan, *, kind: CampaignKind) -
     if plan.line_id is None and (plan.alias is not None or plan.pinned_version_id is not None):
         raise Invalid(_("Name the line that the model belongs to."))
     _require_model(session, plan)
+    return plan
+
+
+def _plan_of_writing(plan: CampaignPlan) -> CampaignPlan:
+    """People write, each of them once for a prompt; the model writes nothing, unless it is what they begin with."""
+    plan = replace(plan, comparisons_per_prompt=1)
+    if not plan.begins_with_draft:
+        return replace(plan, alias=None, pinned_version_id=None)
+    if plan.alias is None and plan.pinned_version_id is None:
+        raise Invalid(_("Choose the model whose draft people begin with, or have them begin with nothing."))
     return plan
 
 
@@ -248,4 +261,14 @@ def _tidied(question: Question) -> Question:
     guidelines = question.guidelines.replace("\r\n", "\n").strip()
     if len(guidelines) > LONGEST_TEXT:
         raise Invalid(_("Keep the guidelines to %(longest_text)s characters.", longest_text=f"{LONGEST_TEXT:,}"))
-    return replace(question, guidelines=guidelines)
+    return replace(question, guidelines=guidelines, examples=_tidied_examples(question.examples))
+
+
+def _tidied_examples(examples: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    kept = [
+        Example.model_validate({name: str(text).replace("\r\n", "\n").strip() for name, text in example.items()})
+        for example in examples or []
+    ]
+    if len(kept) > MOST_EXAMPLES:
+        raise Invalid(_("At most %(most)s examples: more are not read.", most=MOST_EXAMPLES))
+    return [example.model_dump() for example in kept] or None

@@ -23,7 +23,7 @@ def obstacles_to_opening(session: Session, campaign: Campaign) -> list[str]:
     if progress.ready > 0:
         return []
     obstacles = []
-    if campaign.kind is CampaignKind.DEMONSTRATION:
+    if campaign.kind is CampaignKind.DEMONSTRATION and not campaign.begins_with_draft:
         return [] if progress.prompts else [_("It has no active prompts. Add or import some.")]
     if campaign.alias is None and campaign.pinned_version_id is None:
         obstacles.append(_("No model writes its completions. Choose one under Settings, or import comparisons."))

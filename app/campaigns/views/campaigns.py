@@ -11,8 +11,9 @@ from app.accounts.models import Role
 from app.accounts.service.sign_ins import Person
 from app.campaigns.access import ManagedCampaign, ReadableCampaign, effective_access
 from app.campaigns.asking import asked_by
+from app.campaigns.guidance import guidance
 from app.campaigns.models import Access, Campaign
-from app.campaigns.schemas import CampaignForm, typed_for, typed_for_new
+from app.campaigns.schemas import CampaignForm, typed_for, typed_for_new, typed_guidance, typed_with_rows
 from app.campaigns.service import (
     campaign_progress,
     close_campaign,
@@ -66,8 +67,8 @@ def create(
     request: Request, session: DbSession, person: CampaignCreator, now: Now, form: SubmittedCampaign
 ) -> Response:
     """Create a campaign, or show its form again with what is wrong or with the preview asked for."""
-    if "preview" in form.typed:
-        return _form_page(request, session, Submission(typed=form.typed))
+    if _is_being_written(form):
+        return _form_page(request, session, Submission(typed=typed_with_rows(form.typed)))
     if form.value is None:
         return _form_page(request, session, form, status=422)
     try:
@@ -83,8 +84,16 @@ def create(
 
 @router.post("/guidelines-preview", name="campaigns:preview")
 def preview_guidelines(request: Request, person: CampaignCreator, form: SubmittedCampaign) -> Response:
-    """Guidelines as annotators will see them, while they are being written."""
-    return render(request, "campaigns/_guidelines_preview.html", guidelines=str(form.typed.get("guidelines", "")))
+    """Guidelines and examples as annotators will see them, while they are being written."""
+    told = typed_guidance(form.typed)
+    return render(request, "campaigns/_guidelines_preview.html", guidance=told, out_of_band=False)
+
+
+@router.post("/examples", name="campaigns:examples")
+def change_rows(request: Request, person: CampaignCreator, form: SubmittedCampaign) -> Response:
+    """The rows of examples with one more or one less, while they are being written; nothing is kept of it."""
+    form = Submission(typed=typed_with_rows(form.typed))
+    return render(request, "campaigns/examples_changed.html", form=form, guidance=typed_guidance(form.typed))
 
 
 @router.get("/{campaign_id}", name="campaigns:show")
@@ -103,6 +112,7 @@ def show(
         campaign=campaign,
         progress=progress,
         revision=revision,
+        guidance=guidance(revision.guidelines, revision.examples),
         asked=asked_by(revision.criteria, revision.scales),
         writer=find_writer(session, campaign),
         obstacles=obstacles_to_opening(session, campaign),
@@ -138,8 +148,8 @@ def update(
     form: SubmittedCampaign,
 ) -> Response:
     """Change a campaign: its plan in place, what annotators are told and asked as a new revision."""
-    if "preview" in form.typed:
-        return _form_page(request, session, Submission(typed=form.typed), campaign=campaign)
+    if _is_being_written(form):
+        return _form_page(request, session, Submission(typed=typed_with_rows(form.typed)), campaign=campaign)
     if form.value is None:
         return _form_page(request, session, form, campaign=campaign, status=422)
     try:
@@ -193,9 +203,15 @@ def _form_page(
         status=status,
         form=form,
         campaign=campaign,
+        guidance=typed_guidance(form.typed),
         sources=list_model_sources(session),
         imported_only=IMPORTED_ONLY,
     )
+
+
+def _is_being_written(form: Submission[CampaignForm]) -> bool:
+    """Whether a button asked to see the form again, with a preview or another row, rather than to save it."""
+    return "preview" in form.typed or "rows" in form.typed
 
 
 def _to_campaign(request: Request, campaign_id: int, *, said: str) -> Response:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.models import AssignmentState, Comparison, Demonstration
 from app.comparisons.ranking import Groups
 from app.comparisons.service.desk import HeldAssignment
-from app.comparisons.service.judging import Recorded, Verdict, record_judgment
+from app.comparisons.service.judging import Recorded, Verdict, is_for_writing, record_judgment
 from app.comparisons.service.presenting import ShownMessage, shown_messages
 from app.comparisons.service.rejecting import is_set_aside
 from app.database import find_row
@@ -170,13 +170,24 @@ def keep_correction(
 
 
 def submit_demonstration(
-    session: Session, *, assignment: HeldAssignment, text: str, key: uuid.UUID, verdict: Verdict, now: datetime
+    session: Session,
+    *,
+    assignment: HeldAssignment,
+    text: str,
+    key: uuid.UUID,
+    verdict: Verdict,
+    now: datetime,
+    as_it_is: bool = False,
 ) -> Recorded:
     """Record what somebody wrote for a prompt: a judgment that ranks nothing and fills a slot as any, with its text.
 
-    A replay returns what was first recorded. Raises Invalid for a text that says nothing.
+    A replay returns what was first recorded. Raises Invalid for a text that says nothing, and for a draft that is sent
+    back unchanged, unless they say that it is ideal `as_it_is`.
     """
     text = tidied(text)
+    draft_id = assignment.shown_order[0] if len(assignment.shown_order) == 1 else None
+    if draft_id is not None and not as_it_is and text == _plain(session.get_one(Completion, draft_id).text):
+        raise Invalid(_("Nothing is changed yet. Change the text, or say that it is ideal as it is."))
     recorded = record_judgment(
         session, assignment=assignment, verdict=replace(verdict, is_demonstration=True), key=key, now=now
     )
@@ -187,7 +198,7 @@ def submit_demonstration(
             assignment=assignment,
             prompt_id=comparison.prompt_id,
             judgment_id=recorded.judgment_id,
-            corrects_id=None,
+            corrects_id=draft_id,
             number=1,
             text=text,
             key=key,
@@ -196,10 +207,10 @@ def submit_demonstration(
     return recorded
 
 
-def written_before(session: Session, *, assignment_id: uuid.UUID) -> str:
-    """What somebody wrote for a prompt that is at their desk again; empty where it is new to them."""
+def written_before(session: Session, *, assignment_id: uuid.UUID) -> str | None:
+    """What somebody wrote for a prompt that is at their desk again; None where it is new to them."""
     row = find_row(session, _WRITTEN, {"assignment_id": assignment_id})
-    return str(row.text) if row is not None else ""
+    return str(row.text) if row is not None else None
 
 
 def add_demonstration(
@@ -277,7 +288,7 @@ def _standing_judgment(session: Session, assignment: HeldAssignment) -> Any:
         "shown_order": assignment.shown_order,
     }
     standing = find_row(session, _STANDING, given) if assignment.state is AssignmentState.JUDGED else None
-    if standing is None or not assignment.shown_order:
+    if standing is None or is_for_writing(assignment.shown_order):
         raise Conflict(_("Judge this comparison first; then you can write a better one."))
     if not (assignment.question.asked.corrections or standing.was_asked):
         raise Conflict(_("This campaign does not ask for completions of your own."))

@@ -65,9 +65,11 @@ class HeldAssignment:
     """How long its campaign lets people change a judgment; zero: never."""
 
 
+# Of what annotators are told only whether there is anything: the page has it, and a verdict should not pay for it.
 QUESTION = """
     SELECT revisions.id AS revision_id, revisions.number, revisions.ties_allowed, revisions.all_bad_allowed,
-           revisions.criteria, revisions.scales, revisions.guidelines
+           revisions.criteria, revisions.scales,
+           revisions.guidelines <> '' OR revisions.examples IS NOT NULL AS is_guided
     FROM campaign_revisions AS revisions WHERE revisions.campaign_id = campaigns.id
     ORDER BY revisions.number DESC LIMIT 1
 """

@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.campaigns.asking import Asked
+from app.campaigns.guidance import Guidance, guidance
 from app.campaigns.models import CampaignState
 from app.comparisons.models import AssignmentState
 from app.comparisons.ranking import format_ranking, to_positions
 from app.comparisons.service.correcting import keep_correction
 from app.comparisons.service.desk import HeldAssignment
-from app.comparisons.service.judging import Recorded, Verdict, record_judgment
+from app.comparisons.service.judging import Recorded, Verdict, is_for_writing, record_judgment
 from app.comparisons.service.marking import sent_spans
 from app.comparisons.service.presenting import BlindComparison, shown_messages
 from app.comparisons.service.rejecting import is_set_aside
@@ -37,13 +38,13 @@ class PastJudgment:
     comparison: BlindComparison
     campaign_id: int
     campaign_name: str
-    guidelines: str
+    guidance: Guidance
     judged_at: datetime
     earlier: dict[str, str]
 
 
 _JUDGED = """
-    SELECT campaigns.name, prompts.messages, revisions.guidelines, last.*,
+    SELECT campaigns.name, prompts.messages, revisions.guidelines, revisions.examples, last.*,
            (SELECT array_agg(completions.text ORDER BY places.place)
             FROM unnest(assignments.shown_order) WITH ORDINALITY AS places(id, place)
             JOIN completions ON completions.id = places.id) AS completions
@@ -73,7 +74,7 @@ def open_judgment(session: Session, *, assignment: HeldAssignment, now: datetime
         ),
         campaign_id=assignment.campaign_id,
         campaign_name=row.name,
-        guidelines=row.guidelines,
+        guidance=guidance(row.guidelines, row.examples),
         judged_at=row.judged_at,
         earlier=answered_fields(row, asked=question.asked, shown_order=assignment.shown_order),
     )
@@ -104,7 +105,11 @@ def _require_editable(session: Session, assignment: HeldAssignment, now: datetim
         raise Conflict(_("This campaign is not open at present, so what was decided stays as it is."))
     if is_set_aside(session, assignment_id=assignment.id):
         raise Conflict(_("A manager has set this judgment aside, so it stays as it is. Your history says why."))
-    if assignment.state is not AssignmentState.JUDGED or assignment.closed_at is None:
+    if (
+        assignment.state is not AssignmentState.JUDGED
+        or assignment.closed_at is None
+        or is_for_writing(assignment.shown_order)
+    ):
         raise Conflict(_("There is no judgment of yours here to change. Your history shows what you decided."))
     if now - assignment.closed_at >= assignment.editable_for:
         raise Conflict(_("This campaign does not let judgments be changed any more after so long."))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.campaigns.models import Campaign
 from app.comparisons.filters import terms
 from app.comparisons.ranking import Groups, format_ranking, to_positions
-from app.comparisons.service.judging import SLIP
+from app.comparisons.service.judging import SLIP, is_for_writing
 from app.comparisons.service.presenting import ShownMessage, shown_messages
 from app.comparisons.spans import Piece, Span, divided
 
@@ -101,9 +101,14 @@ class PastVerdict:
         return campaign.is_open and not (self.set_aside or self.skipped) and in_time
 
     @property
+    def is_for_writing(self) -> bool:
+        """Whether there was nothing to compare: a prompt alone, or with a draft to begin with."""
+        return is_for_writing(self.completions)
+
+    @property
     def is_tie(self) -> bool:
         """Whether none was preferred, for all are equally good."""
-        return not (self.skipped or self.all_bad or self.ranks)
+        return not (self.skipped or self.all_bad or self.ranks or self.is_for_writing)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Recording what people decide: verdicts, skips, and second thoughts. Nothing that was meant is refused."""
 
 import uuid
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -118,6 +119,8 @@ def record_judgment(
     question = _question_shown(session, assignment=assignment, number=verdict.revision)
     by_criteria = question.asked.criteria_alone and not (verdict.all_bad or verdict.is_demonstration)
     order = assignment.shown_order
+    if verdict.is_demonstration is not is_for_writing(order):
+        raise Invalid(_("There is nothing to compare here: write a completion, or skip."))
     ranking = None if by_criteria else checked_ranking(verdict, question=question, shown_order=order)
     asked = NOTHING if verdict.is_demonstration else question.asked
     answers = read_answers(
@@ -157,13 +160,16 @@ def record_judgment(
     return Recorded(row.id, row.surplus)
 
 
+def is_for_writing(shown: Sized) -> bool:
+    """Whether nothing is compared: a prompt to write for, alone or with a draft to begin with."""
+    return len(shown) < 2
+
+
 def checked_ranking(verdict: Verdict, *, question: Question, shown_order: list[int]) -> Groups | None:
     """The verdict's ranking of completion ids, or None where only "all bad" was said; raises Invalid.
 
     Of a demonstration it is empty.
     """
-    if verdict.is_demonstration is not (shown_order == []):
-        raise Invalid(_("There is nothing to compare here: write a completion, or skip."))
     if verdict.is_demonstration:
         return []
     if verdict.all_bad and not question.all_bad_allowed:

@@ -80,7 +80,9 @@ class Desk:
     standing: Standing
     comparison: BlindComparison | None
     reason: str
-    guidelines: str
+    revision_id: int
+    is_guided: bool
+    """Whether annotators are told anything, in guidelines or by examples."""
     judged_today: int
     day: date
     left: int
@@ -162,7 +164,8 @@ def present_desk(
         standing=standing,
         comparison=None if lease is None else _blind(lease, row),
         reason=reason,
-        guidelines=row.guidelines,
+        revision_id=row.revision_id,
+        is_guided=row.is_guided,
         judged_today=row.judged_today,
         day=now.date(),
         left=0 if lease is None else max(1, min(left or 0, MOST_LEFT)),

@@ -51,7 +51,7 @@ class Draft:
     sampling: Sampling
     samples: int
     count: int
-    """Completions to show, K."""
+    """Completions to show, K; one, for people to begin with."""
 
 
 def request_fill(session: Session, *, campaign_id: int, at: datetime | None = None) -> None:
@@ -95,7 +95,8 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
     """Make comparisons until `queue_target` are ahead or the prompts run out; says on the way how it goes."""
     target = place.settings.queue_target
     with place.session_factory.begin() as session:
-        if session.get_one(Campaign, campaign_id).kind is CampaignKind.DEMONSTRATION:
+        campaign = session.get_one(Campaign, campaign_id)
+        if campaign.kind is CampaignKind.DEMONSTRATION and not campaign.begins_with_draft:
             hand_out_prompts(session, campaign_id=campaign_id, now=place.clock())
             return
     while True:
@@ -136,7 +137,7 @@ _PROMPTS_TO_WRITE_FOR = text(
       INSERT INTO comparisons (campaign_id, prompt_id, redundancy, created_at)
       SELECT campaigns.id, prompts.id, campaigns.redundancy, :now
       FROM campaigns JOIN prompts ON prompts.campaign_id = campaigns.id AND prompts.state = 'active'
-      WHERE campaigns.id = :id AND campaigns.state = 'open'
+      WHERE campaigns.id = :id AND campaigns.state = 'open' AND NOT campaigns.begins_with_draft
         AND NOT EXISTS (SELECT FROM comparisons AS made WHERE made.prompt_id = prompts.id AND made.state = 'open')
       ORDER BY prompts.id
       RETURNING id, campaign_id, redundancy
@@ -151,7 +152,8 @@ _PROMPTS_TO_WRITE_FOR = text(
 def hand_out_prompts(session: Session, *, campaign_id: int, now: datetime) -> bool:
     """Let the prompts of an open demonstration campaign be written for, those that are not yet; whether there were any.
 
-    Each becomes a comparison of nothing: its slots, leases and judgments keep order here as they do there.
+    Each becomes a comparison of nothing: its slots, leases and judgments keep order here as they do there. Where people
+    begin with a draft by the model, it is made like any comparison, of one completion.
     """
     session.execute(text("SELECT pg_advisory_xact_lock(:making, :id)"), {"making": _MAKING, "id": campaign_id})
     found = session.execute(_PROMPTS_TO_WRITE_FOR, {"id": campaign_id, "now": now}).all()
@@ -206,8 +208,8 @@ def next_draft(
         sampling=Sampling(
             temperature=campaign.temperature, top_p=campaign.top_p, max_tokens=campaign.max_tokens, seed=seed
         ),
-        samples=campaign.samples_drawn,
-        count=campaign.completions_per_comparison,
+        samples=1 if campaign.begins_with_draft else campaign.samples_drawn,
+        count=1 if campaign.begins_with_draft else campaign.completions_per_comparison,
     )
 
 

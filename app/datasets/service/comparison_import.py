@@ -11,8 +11,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from app.audit import record_deed
-from app.campaigns.models import Campaign
+from app.campaigns.models import Campaign, CampaignKind
 from app.clock import Clock
 from app.database import SessionFactory
 from app.datasets.house import HouseComparison, parse_line
@@ -156,7 +158,9 @@ def _take_in(
     session_factory: SessionFactory, batch: list[Line], *, import_id: int, share_read: float, now: datetime
 ) -> Counts:
     """Store one batch and note it, in one transaction; the import's counts after it."""
-    parsed, rejections = _parse(batch, now=now)
+    with session_factory() as session:
+        is_writing = _is_writing(session, import_id)
+    parsed, rejections = _parse(batch, now=now, is_writing=is_writing)
     with session_factory.begin() as session:
         record = session.get_one(Import, import_id, with_for_update=True)
         stored = store_comparisons(session, record=record, lines=parsed, now=now)
@@ -172,7 +176,13 @@ def _take_in(
         return dict(record.counts)
 
 
-def _parse(batch: list[Line], *, now: datetime) -> tuple[list[Parsed], list[dict[str, object]]]:
+def _is_writing(session: Session, import_id: int) -> bool:
+    """Whether the import is for a campaign in which people write, and nothing is compared."""
+    campaign_id = session.get_one(Import, import_id).campaign_id
+    return session.get_one(Campaign, campaign_id).kind is CampaignKind.DEMONSTRATION
+
+
+def _parse(batch: list[Line], *, now: datetime, is_writing: bool) -> tuple[list[Parsed], list[dict[str, object]]]:
     parsed: list[Parsed] = []
     rejections: list[dict[str, object]] = []
     for number, line in batch:
@@ -186,7 +196,7 @@ def _parse(batch: list[Line], *, now: datetime) -> tuple[list[Parsed], list[dict
             )
             continue
         try:
-            parsed.append(Parsed.of(_not_from_the_future(parse_line(line), now=now)))
+            parsed.append(Parsed.of(_not_from_the_future(parse_line(line, is_writing=is_writing), now=now)))
         except ValueError as error:
             rejections.append({"line": number, "reason": str(error), "excerpt": _excerpt(line)})
     return parsed, rejections

@@ -73,7 +73,7 @@ def store_comparisons(session: Session, *, record: Import, lines: Sequence[Parse
     """Write comparisons that are not there yet, with prompts, completions, slots and judgments.
 
     A comparison is there already when one of the same prompt has the same set of completions (texts as normalised,
-    and the models that wrote them).
+    and the models that wrote them); of a prompt that is written for, that is the draft, or none.
     Judgments fill slots; a comparison whose judgments fill all of them is not handed out.
     """
     campaign = session.get_one(Campaign, record.campaign_id)
@@ -116,8 +116,8 @@ def _known_comparisons(session: Session, known: dict[str, int]) -> set[Identity]
         )
         .select_from(Comparison)
         .join(Prompt, Comparison.prompt_id == Prompt.id)
-        .join(ComparisonCompletion, ComparisonCompletion.comparison_id == Comparison.id)
-        .join(Completion, ComparisonCompletion.completion_id == Completion.id)
+        .join(ComparisonCompletion, ComparisonCompletion.comparison_id == Comparison.id, isouter=True)
+        .join(Completion, ComparisonCompletion.completion_id == Completion.id, isouter=True)
         .where(Comparison.prompt_id.in_(known.values()), Comparison.state == ComparisonState.OPEN)
         .group_by(Comparison.id, Prompt.text_sha256)
     )
@@ -128,6 +128,7 @@ def _known_comparisons(session: Session, known: dict[str, int]) -> set[Identity]
             frozenset(
                 (text, names[version_id] if version_id is not None else label)
                 for text, label, version_id in zip(texts, labels, version_ids, strict=True)
+                if text is not None  # a prompt alone
             ),
         )
         for sha256, texts, labels, version_ids in session.execute(query)
@@ -259,8 +260,13 @@ def _copy_judgments(session: Session, placed: Iterable[_Placed], *, record: Impo
 
 
 def _verdict(judgment: HouseJudgment, ids: list[int]) -> tuple[Any, ...]:
-    """Ranking, all_bad, strengths, criteria, ratings, flags and spans as stored: by completion id, JSON as text."""
-    ranking = _as_ids(judgment.ranking, ids) if judgment.ranking is not None else None
+    """Ranking, all_bad, strengths, criteria, ratings, flags and spans as stored: by completion id, JSON as text.
+
+    The ranking is empty where somebody wrote for a prompt, and nothing was compared.
+    """
+    ranking: list[list[int]] | None = [] if len(ids) < 2 else None
+    if judgment.ranking is not None:
+        ranking = _as_ids(judgment.ranking, ids)
     criteria = {name: _as_ids(given, ids) for name, given in (judgment.criteria or {}).items()}
     ratings = judgment.ratings and {str(ids[int(place) - 1]): value for place, value in judgment.ratings.items()}
     flags = judgment.flags and {str(ids[int(place) - 1]): value for place, value in judgment.flags.items()}

@@ -14,10 +14,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.audit import record_deed
-from app.campaigns.models import Campaign, CampaignKind
+from app.campaigns.models import Campaign
 from app.clock import Clock
 from app.database import SessionFactory
-from app.errors import Conflict, DomainError, Invalid, NotFound
+from app.errors import DomainError, Invalid, NotFound
 from app.generation.lines import MOST_BYTES
 from app.generation.models import Import, ImportKind, ImportState, Prompt
 from app.generation.prompt_file import Rejection, read_prompts
@@ -70,12 +70,7 @@ OnProgress = Callable[[ImportProgress], object]
 def begin_import(
     session: Session, *, campaign: Campaign, kind: ImportKind, filename: str, by_id: int | None, now: datetime
 ) -> Import:
-    """An import that waits for its file to be read.
-
-    Raises Conflict for comparisons in a campaign in which nothing is compared.
-    """
-    if kind is ImportKind.COMPARISONS and campaign.kind is CampaignKind.DEMONSTRATION:
-        raise Conflict(_("In this campaign people write for prompts, and nothing is compared. Import prompts instead."))
+    """An import that waits for its file to be read."""
     record = Import(
         campaign_id=campaign.id,
         kind=kind,

@@ -55,7 +55,7 @@ def list_page(
     links = _page_links(request, campaign, which, found)
     context: dict[str, Any] = {"campaign": campaign, "which": which, "found": found, "links": links}
     if is_htmx(request):
-        return render(request, "generation/_prompt_list.html", may_manage=may_manage, **context)
+        return render(request, "generation/prompts_found.html", may_manage=may_manage, **context)
     tags = list_tags(session, campaign_id=campaign.id)
     return render(
         request,
