@@ -3,7 +3,7 @@
 Adds a nullable column and one with a constant default, so that no row is touched. The version before makes no drafts: in a
 campaign that begins with them it hands prompts out bare, as ever.
 
-Revision: 0013, after 0011
+Revision: 0013, after 0012
 """
 
 from collections.abc import Sequence
