@@ -125,7 +125,16 @@ def typed_for_asked(asked: Asked) -> dict[str, Any]:
     }
 
 
-ExampleText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=LONGEST_EXAMPLE)]
+def _with_plain_line_ends(value: Any) -> Any:
+    """A field counts a line end once, and sends two characters for it."""
+    return value.replace("\r\n", "\n") if isinstance(value, str) else value
+
+
+ExampleText = Annotated[
+    str,
+    BeforeValidator(_with_plain_line_ends),
+    StringConstraints(strip_whitespace=True, max_length=LONGEST_EXAMPLE),
+]
 
 
 class ExampleForm(BaseModel):
@@ -269,8 +278,9 @@ def typed_with_rows(typed: dict[str, Any]) -> dict[str, Any]:
     examples = list(typed.get("examples", []))
     if verb == "add" and len(examples) < MOST_EXAMPLES:
         examples.append({})
-    if verb == "remove" and number.isdecimal() and 1 <= int(number) <= len(examples):
-        del examples[int(number) - 1]
+    places = [str(place) for place in range(1, len(examples) + 1)]
+    if verb == "remove" and number in places:
+        del examples[places.index(number)]
     return {**typed, "examples": examples}
 
 

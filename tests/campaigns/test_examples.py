@@ -96,7 +96,7 @@ def test_rows_come_and_go_without_a_script_and_nothing_that_was_typed_is_lost(
         assert re.findall(r'id="(examples-[^"]+)"[^>]* autofocus', page.text) == ["examples-3-prompt"]
         typed = typed_in(browser.post(path, data={**form, "rows": "remove-1"}).text)
         assert (typed["examples-1-prompt"], len(typed)) == ("Second.", 4)
-        for odd in ("remove-9", "remove-0", "remove-", "remove-x", "", "0"):
+        for odd in ("remove-9", "remove-0", "remove-", "remove-x", "remove-²", f"remove-{'9' * 5000}", "", "0"):
             assert len(typed_in(browser.post(path, data={**form, "rows": odd}).text)) == 8
     assert current_revision(session, campaign.id).number == 1
     assert len(session.scalars(select(Campaign)).all()) == 1
@@ -144,6 +144,14 @@ def test_what_is_wrong_is_said_at_its_field_and_everything_stays(session: Sessio
     ):
         assert browser.post("/campaigns", data=filled_in(name=" ", **odd)).status_code == 422
     assert session.scalars(select(Campaign)).all() == []
+
+
+def test_a_text_as_long_as_its_field_is_taken_whatever_its_line_ends(session: Session, browser: TestClient) -> None:
+    long = "x\n" * 1999 + "xx"
+    form = filled_in(**rows({"prompt": "Why?", "good": long.replace("\n", "\r\n")}))
+    assert browser.post("/campaigns", data=form).status_code == 303
+    campaign = session.scalars(select(Campaign)).one()
+    assert (current_revision(session, campaign.id).examples or [])[0]["good"] == long
 
 
 def test_the_service_refuses_more_than_are_read(session: Session, campaign: Campaign) -> None:

@@ -151,8 +151,8 @@ def test_a_form_that_comes_back_with_messages_is_accessible(browser: Browser, si
 
 
 def test_every_page_of_what_went_wrong_is_accessible(browser: Browser, template_database: str, tmp_path: Path) -> None:
-    """Each is brought about: no permission, nothing there, an address that cannot be read, a throttled sign-in, a mistake
-    of ours, and a database that takes nobody.
+    """Each is brought about: no permission, nothing there, an address that cannot be read, a throttled sign-in, a
+    mistake of ours, and a database that takes nobody.
     """
     with serving(template_database, tmp_path) as site:
         assert site.world

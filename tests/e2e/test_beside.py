@@ -1,4 +1,4 @@
-"""Guidelines and examples beside what is judged or written, the keys where people write, and code copied from a reply."""
+"""Guidelines and examples beside what is judged or written, keys where people write, and code copied from a reply."""
 
 import json
 import re
