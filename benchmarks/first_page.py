@@ -55,7 +55,7 @@ def load(browser: Browser, database: Database, address: str) -> tuple[int, int, 
     begun = time.perf_counter()
     page.goto(f"{address}/campaigns/{database.campaign_id}/judge")
     page.locator("#judging-panel .dock button:visible").first.wait_for()
-    page.wait_for_function("window.htmx !== undefined")
+    page.wait_for_function("() => window.htmx !== undefined")
     waited = 1000 * (time.perf_counter() - begun)
     page.wait_for_load_state("networkidle")
     ready = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")

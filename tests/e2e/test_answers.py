@@ -165,9 +165,11 @@ def test_the_words_in_which_two_differ_are_marked_and_stay_marked_for_the_next_p
                 f"{len(expected[prompt])} words differ; they are marked."
             )
         marked = "[...(CSS.highlights.get('differs') ?? [])].map((range) => range.toString()).sort()"
-        page.wait_for_function(f"JSON.stringify({marked}) === JSON.stringify({json.dumps(sorted(expected[prompt]))})")
+        page.wait_for_function(
+            f"() => JSON.stringify({marked}) === JSON.stringify({json.dumps(sorted(expected[prompt]))})"
+        )
         if pressed:
             page.keyboard.press("1")
             expect(page.locator(".prompt .prose")).not_to_have_text(prompt)
     page.keyboard.press("d")
-    page.wait_for_function("!CSS.highlights.has('differs')")
+    page.wait_for_function("() => !CSS.highlights.has('differs')")

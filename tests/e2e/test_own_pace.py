@@ -56,7 +56,7 @@ def test_a_draft_outlives_a_reload_goes_once_recorded_and_is_nobody_elses(page: 
     page.keyboard.press("3")
     page.locator("#rationale").fill("Because of <b> & “quotes”.")
     page.get_by_label("cut off").first.check()
-    page.wait_for_function("Object.keys(sessionStorage).length === 1")
+    page.wait_for_function("() => Object.keys(sessionStorage).length === 1")
     page.reload()
     page.wait_for_selector(".strip.is-live")
     expect(page.locator("#rationale")).to_have_value("Because of <b> & “quotes”.")
@@ -69,7 +69,7 @@ def test_a_draft_outlives_a_reload_goes_once_recorded_and_is_nobody_elses(page: 
     assert drafts(page) == 0
     expect(page.locator("#rationale")).to_have_value("")
     page.locator("#rationale").fill("Only mine.")
-    page.wait_for_function("Object.keys(sessionStorage).length === 1")
+    page.wait_for_function("() => Object.keys(sessionStorage).length === 1")
     page.evaluate("""() => {
       const [name] = Object.keys(sessionStorage);
       sessionStorage.setItem(name.replace(/palate-draft \\d+/, "palate-draft 999"), sessionStorage.getItem(name));
@@ -78,7 +78,7 @@ def test_a_draft_outlives_a_reload_goes_once_recorded_and_is_nobody_elses(page: 
     page.reload()
     expect(page.locator("#rationale")).to_have_value("")
     page.locator("#rationale").fill("Mine again.")
-    page.wait_for_function("Object.keys(sessionStorage).every((name) => !name.includes(' 999 '))")
+    page.wait_for_function("() => Object.keys(sessionStorage).every((name) => !name.includes(' 999 '))")
 
 
 def test_what_was_judged_is_found_again_and_changed_while_the_desk_stays_as_it_is(page: Page, desk: str) -> None:

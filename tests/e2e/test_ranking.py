@@ -129,7 +129,7 @@ def test_dragging_gives_the_same(page: Page, palate: RunningPalate, desk: str, t
         page.keyboard.press(key)
     chips = page.locator(".chips .chip")
     chips.nth(0).hover()
-    page.wait_for_function("window.Sortable !== undefined")
+    page.wait_for_function("() => window.Sortable !== undefined")
     chips.nth(3).drag_to(chips.nth(0), target_position={"x": 2, "y": 10})
     expect(page.locator("[name=ranking]").first).to_have_value("4>1>2>3")
     page.get_by_role("button", name="Record").click()
