@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -110,16 +111,15 @@ def typed_for_asked(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _with_plain_line_ends(value: Any) -> Any:
-    """A field counts a line end once, and sends two characters for it."""
-    return value.replace("\r\n", "\n") if isinstance(value, str) else value
+def _text_of_an_example(value: str) -> str:
+    """The text as it is kept; a field counts a line end once, and sends two characters for it."""
+    text = value.replace("\r\n", "\n").strip()
+    if len(text) > LONGEST_EXAMPLE:
+        raise ValueError(_("Keep it to %(most)s characters.", most=f"{LONGEST_EXAMPLE:,}"))
+    return text
 
 
-ExampleText = Annotated[
-    str,
-    BeforeValidator(_with_plain_line_ends),
-    StringConstraints(strip_whitespace=True, max_length=LONGEST_EXAMPLE),
-]
+ExampleText = Annotated[str, AfterValidator(_text_of_an_example)]
 
 
 class ExampleForm(BaseModel):

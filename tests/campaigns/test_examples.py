@@ -127,7 +127,7 @@ def test_what_is_wrong_is_said_at_its_field_and_everything_stays(session: Sessio
     assert said == {
         "examples-2-prompt": "Say what was asked.",
         "examples-3-good": "Write a good completion here, or a bad one beside it.",
-        "examples-4-prompt": "String should have at most 4000 characters",
+        "examples-4-prompt": "Keep it to 4,000 characters.",
     }
     for name in said:
         assert re.search(rf'id="{name}" [^>]*aria-invalid="true" aria-describedby="{name}-error"', page)
