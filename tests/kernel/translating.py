@@ -45,6 +45,7 @@ ANNOTATORS_SOURCES = (
     "templates/accounts/link.html",
     "templates/accounts/settings.html",
     "templates/accounts/sign_in.html",
+    "templates/campaigns/_guidance.html",
     "templates/campaigns/_state.html",
     "templates/comparisons/*",
 )
