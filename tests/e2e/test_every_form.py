@@ -23,7 +23,7 @@ from app.comparisons.models import Assignment, Judgment
 from app.comparisons.ranking import format_ranking, to_positions
 from app.database import make_engine, make_session_factory
 from app.main import create_app
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from tests.conftest import NOW
 from tests.e2e.conftest import browser, playwright
 from tests.e2e.everything import LASTS
@@ -148,11 +148,13 @@ def fits(page: Page) -> bool:
 
 
 def picture(page: Page, form: Form, *, is_phone: bool) -> None:
-    """For the annotators' guide."""
-    if folder := os.environ.get("PALATE_SCREENSHOTS"):
+    """For the annotators' guide, where it shows the form."""
+    name = f"form-{form.name}-{'phone' if is_phone else 'desk'}.png"
+    folder = os.environ.get("PALATE_SCREENSHOTS")
+    if folder and name in (ROOT / "docs/annotating.md").read_text():
         page.mouse.move(0, 0)
         page.wait_for_timeout(300)
-        page.screenshot(path=Path(folder) / f"form-{form.name}-{'phone' if is_phone else 'desk'}.png")
+        page.screenshot(path=Path(folder) / name)
 
 
 def stored(place: Place, form: Form) -> dict[str, Any]:
