@@ -260,6 +260,7 @@ def test_marks_survive_a_reload_and_a_network_that_is_gone_and_can_be_changed_af
     page.keyboard.press("e")
     expect(page.locator(".raw").first).to_be_focused()
     page.keyboard.press("1")
+    page.wait_for_function("() => Object.keys(sessionStorage).length === 1")  # the module that keeps drafts has come
     page.reload()
     expect(page.locator(".marked-list")).to_contain_text("1 mark")
     context.set_offline(True)
