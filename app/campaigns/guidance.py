@@ -5,7 +5,7 @@ told. Nobody reads them once more for every judgment: a page has them until the 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
@@ -36,6 +36,8 @@ class Guidance:
 
     guidelines: str = ""
     examples: tuple[Example, ...] = ()
+    most_examples: ClassVar[int] = MOST_EXAMPLES
+    longest_example: ClassVar[int] = LONGEST_EXAMPLE
 
     @property
     def says_something(self) -> bool:
