@@ -16,12 +16,13 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from trainer.errors import ModelError
-from trainer.logps import LOGITS_PER_FORWARD, vocabulary_size
+from trainer.logps import vocabulary_size
 from trainer.serving.sampling import choice_seed, draw_tokens, uniforms
 
 ROWS_PER_BATCH = 256
+LOGITS_PER_STEP = 16_000_000
 TOKENS_PER_BATCH = 65_536
-"""Bounds what the cache of keys and values may hold at once: rows times (prompt and new tokens)."""
+"""Bound what a step may hold at once: logits, and in the cache rows times (prompt and new tokens)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def draw_completions(
 
 def _batches(prompts: Sequence[Sequence[int]], drawing: Drawing, *, vocabulary: int) -> Iterator[list[int]]:
     """Indices of prompts, longest first, in batches that fit the limits; one prompt at the least."""
-    most_rows = min(ROWS_PER_BATCH, LOGITS_PER_FORWARD // vocabulary)
+    most_rows = min(ROWS_PER_BATCH, LOGITS_PER_STEP // vocabulary)
     batch: list[int] = []
     width = 0
     for index in sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index)):

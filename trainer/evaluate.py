@@ -31,9 +31,10 @@ from trainer.contract.report import (
 )
 from trainer.contract.run import RunRequest
 from trainer.drawing import Drawing, draw_completions
-from trainer.groups import TokenizedPair, Tokens, accepted_prompt, preference_pairs, sides, tokenized_pairs
-from trainer.logps import sequence_logps
+from trainer.groups import PreferencePair, accepted_prompt, preference_groups, preference_pairs, ranked_texts, sides
+from trainer.logps import Scorer, fitting_scorer
 from trainer.models import context_tokens, load_model, verify_model
+from trainer.packing import Tokens
 from trainer.snapshot import Ranking, Snapshot, read_snapshot
 
 
@@ -51,7 +52,7 @@ class Examination:
     """What every version of a run is measured on."""
 
     request: RunRequest
-    held_out: list[TokenizedPair]
+    held_out: list[PreferencePair]
     prompts: list[SamplePrompt]
 
 
@@ -73,7 +74,7 @@ class Measured(Contract):
 def examination(
     request: RunRequest,
     snapshot: Snapshot,
-    held_out: list[TokenizedPair],
+    held_out: list[PreferencePair],
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_tokens: int,
@@ -101,18 +102,18 @@ def _shuffled_prompts(rankings: Sequence[Ranking], *, seed: int) -> list[tuple[s
 
 
 def measure(
-    model: PreTrainedModel,
+    scorer: Scorer,
     tokenizer: PreTrainedTokenizerBase,
-    reference: PreTrainedModel | None,
+    reference: Scorer | None,
     exam: Examination,
     *,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Measured:
     """Measure one version. `reference` is None where the version is the reference itself."""
-    preferences = held_out_preferences(model, reference, exam.held_out)
+    preferences = held_out_preferences(scorer, reference, exam.held_out)
     on_progress(0.2)
-    samples = draw_samples(model, tokenizer, reference, exam, on_progress=lambda share: on_progress(0.2 + 0.7 * share))
-    probes = probe_answers(model, tokenizer, exam.request)
+    samples = draw_samples(scorer, tokenizer, reference, exam, on_progress=lambda share: on_progress(0.2 + 0.7 * share))
+    probes = probe_answers(scorer.model, tokenizer, exam.request)
     on_progress(1.0)
     return Measured(
         results=VersionResults(preferences=preferences, behaviour=behaviour_of(samples)),
@@ -121,16 +122,14 @@ def measure(
     )
 
 
-def held_out_preferences(
-    model: PreTrainedModel, reference: PreTrainedModel | None, pairs: Sequence[TokenizedPair]
-) -> Preferences:
+def held_out_preferences(scorer: Scorer, reference: Scorer | None, pairs: Sequence[PreferencePair]) -> Preferences:
     """Held-out preference accuracy (design.md, section 4) of one version, pair by pair."""
     sequences = sides(pairs)
-    logps = sequence_logps(model, sequences)
+    logps = scorer.sequence_logps(sequences)
     chosen, rejected = logps[: len(pairs)], logps[len(pairs) :]
     rewards: list[float] = []
     if reference is not None:
-        reference_logps = sequence_logps(reference, sequences)
+        reference_logps = reference.sequence_logps(sequences)
         log_ratios = [ours - theirs for ours, theirs in zip(logps, reference_logps, strict=True)]
         rewards = [log_ratios[index] - log_ratios[index + len(pairs)] for index in range(len(pairs))]
     per_token = [
@@ -166,9 +165,9 @@ def favoured_share(margins: Sequence[float]) -> float | None:
 
 
 def draw_samples(
-    model: PreTrainedModel,
+    scorer: Scorer,
     tokenizer: PreTrainedTokenizerBase,
-    reference: PreTrainedModel | None,
+    reference: Scorer | None,
     exam: Examination,
     *,
     on_progress: Callable[[float], None],
@@ -182,6 +181,7 @@ def draw_samples(
         max_tokens=sampling.max_tokens,
         seed=exam.request.seed,
     )
+    model = scorer.model
     end_ids = end_token_ids(tokenizer, model.config, model.generation_config)
     drawn = draw_completions(
         model, [prompt.token_ids for prompt in exam.prompts], drawing, end_ids=end_ids, on_progress=on_progress
@@ -191,16 +191,14 @@ def draw_samples(
         for prompt, completions in zip(exam.prompts, drawn, strict=True)
         for token_ids in completions
     ]
-    drifts = iter(_drift_per_token(model, reference, sequences))
+    drifts = iter(_drift_per_token(scorer, reference, sequences))
     return [[_sample(tokenizer, ids, end_ids, drift=next(drifts)) for ids in completions] for completions in drawn]
 
 
-def _drift_per_token(
-    model: PreTrainedModel, reference: PreTrainedModel | None, sequences: Sequence[Tokens]
-) -> list[float]:
+def _drift_per_token(scorer: Scorer, reference: Scorer | None, sequences: Sequence[Tokens]) -> list[float]:
     if reference is None:
         return [0.0] * len(sequences)
-    ours, theirs = sequence_logps(model, sequences), sequence_logps(reference, sequences)
+    ours, theirs = scorer.sequence_logps(sequences), reference.sequence_logps(sequences)
     return [
         (mine - other) / len(sequence.completion) for mine, other, sequence in zip(ours, theirs, sequences, strict=True)
     ]
@@ -273,15 +271,17 @@ def evaluate_versions(request: RunRequest, *, before: Path, after: Path) -> Repo
     reference, _ = load_model(verify_model(request.reference))
     model, tokenizer = load_model(before)
     limit = context_tokens(model)
-    pairs, dropped = preference_pairs(snapshot.held_out)
-    held_out, over_long = tokenized_pairs(
-        pairs, tokenizer, max_tokens=min(limit, request.hyperparameters.max_tokens or limit)
+    ranked, dropped = ranked_texts(snapshot.held_out)
+    groups, over_long = preference_groups(
+        ranked, tokenizer, max_tokens=min(limit, request.hyperparameters.max_tokens or limit)
     )
+    held_out = preference_pairs(groups)
     exam = examination(request, snapshot, held_out, tokenizer, max_tokens=limit)
     hashes = {"start": weights_sha256(before), "model": weights_sha256(after), "reference": request.reference.sha256}
     is_reference = hashes["start"] == request.reference.sha256
-    earlier = measure(model, tokenizer, None if is_reference else reference, exam)
-    later = measure(load_model(after)[0], tokenizer, reference, exam)
+    frozen = fitting_scorer(reference)
+    earlier = measure(fitting_scorer(model), tokenizer, None if is_reference else frozen, exam)
+    later = measure(fitting_scorer(load_model(after)[0]), tokenizer, frozen, exam)
     return Report(
         run_id=request.run_id,
         state=Outcome.SUCCEEDED,

@@ -1,15 +1,17 @@
-"""What a ranking says about pairs of completions, and those pairs as tokens.
+"""What people said of completions, as training reads it: prompts, their completions as tokens, and rankings of them.
 
-Every pair of completions that a ranking sets apart becomes a preference pair. Of a K-way ranking each
-weighs the ranking's weight / (K - 1), so that a ranking of four does not count six times. Whatever is
-left out is counted by reason, never cut silently.
+A **group** is one comparison: a prompt, its completions, and each judgment's ranking of them as a **verdict**. Every
+two completions that a verdict sets apart are a preference pair; of a K-way ranking each weighs the verdict's weight /
+(K - 1), so that a ranking of four does not count six times. Whatever is left out is counted by reason, never cut
+silently.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 from jinja2 import TemplateError
@@ -17,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.chat import completion_token_ids, prompt_token_ids
 from trainer.contract.base import Message
+from trainer.packing import Tokens, Tree
 from trainer.snapshot import Ranking
 
 DROP_REASONS = {
@@ -33,32 +36,81 @@ DROP_REASONS = {
 
 
 @dataclass(frozen=True)
-class PreferencePair:
-    """A row of training: for this prompt, `chosen` was preferred to `rejected` (texts)."""
+class RankedTexts:
+    """A ranking of texts, without what training cannot use: at least two of them are set apart."""
 
     prompt_id: str
     prompt: tuple[Message, ...]
-    chosen_id: str
-    rejected_id: str
-    chosen: str
-    rejected: str
+    completion_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    ranks: tuple[int, ...]
+    weight: float
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every two different completions that are set apart, by number, the better one first."""
+        return list(set_apart(self.ranks, self.texts))
+
+    def only(self, kept: Sequence[int]) -> RankedTexts:
+        """The same of some completions alone."""
+        return replace(
+            self,
+            completion_ids=tuple(self.completion_ids[number] for number in kept),
+            texts=tuple(self.texts[number] for number in kept),
+            ranks=tuple(self.ranks[number] for number in kept),
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judgment's ranking of a group's completions: 1 for the best, ties equal."""
+
+    ranks: tuple[int, ...]
     weight: float
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """One prompt and one completion of it as token ids, the completion's end token included."""
+class Group:
+    """A prompt, completions of it as token ids, and what people said of them."""
 
+    prompt_id: str
     prompt: tuple[int, ...]
-    completion: tuple[int, ...]
+    completion_ids: tuple[str, ...]
+    completions: tuple[tuple[int, ...], ...]
+    verdicts: tuple[Verdict, ...]
 
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.completion)
+    @cached_property
+    def tree(self) -> Tree:
+        """The group as a forward reads it."""
+        return Tree(self.prompt, self.completions)
+
+    @property
+    def weight(self) -> float:
+        """Of all its verdicts together."""
+        return sum(verdict.weight for verdict in self.verdicts)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The preference pairs of all verdicts."""
+        return tuple(
+            Pair(better, worse, verdict.weight / (len(self.completions) - 1))
+            for verdict in self.verdicts
+            for better, worse in set_apart(verdict.ranks, self.completions)
+        )
 
 
 @dataclass(frozen=True)
-class TokenizedPair:
-    """A preference pair as the model reads it."""
+class Pair:
+    """Two completions of a group by number, and how much the pair counts."""
+
+    chosen: int
+    rejected: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """A preference pair by itself: for this prompt, `chosen` was preferred to `rejected`."""
 
     prompt_id: str
     chosen_id: str
@@ -68,9 +120,16 @@ class TokenizedPair:
     weight: float
 
 
-def preference_pairs(rankings: Iterable[Ranking]) -> tuple[list[PreferencePair], Counter[str]]:
-    """All pairs that the rankings set apart, in order, and what was left out by reason (see DROP_REASONS)."""
-    pairs: list[PreferencePair] = []
+def set_apart(ranks: Sequence[int], completions: Sequence[object]) -> Iterator[tuple[int, int]]:
+    """The numbers of every two different completions that a ranking sets apart, the better one first."""
+    for first, second in combinations(range(len(ranks)), 2):
+        if ranks[first] != ranks[second] and completions[first] != completions[second]:
+            yield (first, second) if ranks[first] < ranks[second] else (second, first)
+
+
+def ranked_texts(rankings: Iterable[Ranking]) -> tuple[list[RankedTexts], Counter[str]]:
+    """What training can use of the rankings, in order, and what was left out by reason (see DROP_REASONS)."""
+    found: list[RankedTexts] = []
     dropped: Counter[str] = Counter()
     for ranking in rankings:
         if ranking.criterion is not None:
@@ -78,36 +137,30 @@ def preference_pairs(rankings: Iterable[Ranking]) -> tuple[list[PreferencePair],
         elif ranking.all_bad and len(set(ranking.ranks)) <= 1:
             dropped["all_bad"] += 1
         else:
-            for first, second in combinations(range(len(ranking.ranks)), 2):
-                found = _pair(ranking, first, second)
-                if isinstance(found, str):
-                    dropped[found] += 1
-                else:
-                    pairs.append(found)
-    return pairs, dropped
+            found += _usable(ranking, dropped)
+    return found, dropped
 
 
-def _pair(ranking: Ranking, first: int, second: int) -> PreferencePair | str:
-    """The pair that a ranking makes of two of its completions, or the reason why it makes none."""
-    if ranking.ranks[first] == ranking.ranks[second]:
-        return "tie"
-    best, worst = (first, second) if ranking.ranks[first] < ranking.ranks[second] else (second, first)
-    chosen, rejected = _text(ranking.completions[best]), _text(ranking.completions[worst])
-    if chosen is None or rejected is None:
-        return "not_text"
-    if not chosen.strip() or not rejected.strip():
-        return "empty"
-    if chosen == rejected:
-        return "same_text"
-    return PreferencePair(
+def _usable(ranking: Ranking, dropped: Counter[str]) -> list[RankedTexts]:
+    """The ranking of those completions that are in a pair; none where there is no pair."""
+    texts = [_text(completion) for completion in ranking.completions]
+    kept: set[int] = set()
+    for pair in combinations(range(len(texts)), 2):
+        if reason := _why_no_pair(ranking, texts, pair):
+            dropped[reason] += 1
+        else:
+            kept |= set(pair)
+    if not kept:
+        return []
+    whole = RankedTexts(
         prompt_id=ranking.prompt_id,
         prompt=ranking.prompt,
-        chosen_id=ranking.completion_ids[best],
-        rejected_id=ranking.completion_ids[worst],
-        chosen=chosen,
-        rejected=rejected,
-        weight=ranking.weight / (len(ranking.ranks) - 1),
+        completion_ids=ranking.completion_ids,
+        texts=tuple(text or "" for text in texts),
+        ranks=ranking.ranks,
+        weight=ranking.weight,
     )
+    return [whole.only(sorted(kept))]
 
 
 def _text(completion: tuple[Message, ...]) -> str | None:
@@ -116,29 +169,53 @@ def _text(completion: tuple[Message, ...]) -> str | None:
     return None
 
 
-def tokenized_pairs(
-    pairs: Iterable[PreferencePair], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
-) -> tuple[list[TokenizedPair], Counter[str]]:
-    """The pairs as tokens, without those of which a side is longer than `max_tokens` (prompt and completion)."""
-    kept: list[TokenizedPair] = []
+def _why_no_pair(ranking: Ranking, texts: Sequence[str | None], pair: tuple[int, int]) -> str | None:
+    """Why two completions of a ranking make no pair; None where they make one."""
+    first, second = pair
+    if ranking.ranks[first] == ranking.ranks[second]:
+        return "tie"
+    one, other = texts[first], texts[second]
+    if one is None or other is None:
+        return "not_text"
+    if not one.strip() or not other.strip():
+        return "empty"
+    return "same_text" if one == other else None
+
+
+def preference_groups(
+    ranked: Iterable[RankedTexts], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
+) -> tuple[list[Group], Counter[str]]:
+    """The rankings as tokens, those of the same completions in one group; and the pairs left out by reason.
+
+    A completion that is longer than `max_tokens` with its prompt is left out, and with it every pair that it is in.
+    """
+    groups: dict[object, Group] = {}
     dropped: Counter[str] = Counter()
     prompts: dict[tuple[Message, ...], tuple[int, ...] | None] = {}
-    for pair in pairs:
-        if pair.prompt not in prompts:
-            prompts[pair.prompt] = accepted_prompt(tokenizer, pair.prompt)
-        prompt = prompts[pair.prompt]
-        if prompt is None:
-            dropped["template"] += 1
-            continue
-        chosen = Tokens(prompt, tuple(completion_token_ids(tokenizer, pair.chosen)))
-        rejected = Tokens(prompt, tuple(completion_token_ids(tokenizer, pair.rejected)))
+    for ranking in ranked:
+        if ranking.prompt not in prompts:
+            prompts[ranking.prompt] = accepted_prompt(tokenizer, ranking.prompt)
+        prompt = prompts[ranking.prompt]
         if not prompt:
-            dropped["empty"] += 1
-        elif max(len(chosen), len(rejected)) > max_tokens:
-            dropped["over_long"] += 1
-        else:
-            kept.append(TokenizedPair(pair.prompt_id, pair.chosen_id, pair.rejected_id, chosen, rejected, pair.weight))
-    return kept, dropped
+            dropped["template" if prompt is None else "empty"] += len(ranking.pairs)
+            continue
+        tokens = [tuple(completion_token_ids(tokenizer, text)) for text in ranking.texts]
+        fits = [len(prompt) + len(completion) <= max_tokens for completion in tokens]
+        pairs = [pair for pair in ranking.pairs if fits[pair[0]] and fits[pair[1]]]
+        dropped["over_long"] += len(ranking.pairs) - len(pairs)
+        kept = sorted({number for pair in pairs for number in pair})
+        if kept:
+            _add(groups, ranking.only(kept), prompt, [tokens[number] for number in kept])
+    return list(groups.values()), +dropped
+
+
+def _add(
+    groups: dict[object, Group], ranking: RankedTexts, prompt: tuple[int, ...], completions: Sequence[tuple[int, ...]]
+) -> None:
+    """Put a ranking into the group of its completions, which it may begin."""
+    key = (ranking.prompt_id, prompt, ranking.completion_ids, tuple(completions))
+    begun = groups.get(key) or Group(*key, verdicts=())
+    groups[key] = replace(begun, verdicts=(*begun.verdicts, Verdict(ranking.ranks, ranking.weight)))
 
 
 def accepted_prompt(tokenizer: PreTrainedTokenizerBase, messages: tuple[Message, ...]) -> tuple[int, ...] | None:
@@ -149,6 +226,22 @@ def accepted_prompt(tokenizer: PreTrainedTokenizerBase, messages: tuple[Message,
         return None
 
 
-def sides(pairs: Sequence[TokenizedPair]) -> list[Tokens]:
+def preference_pairs(groups: Iterable[Group]) -> list[PreferencePair]:
+    """All pairs of the groups, in order."""
+    return [
+        PreferencePair(
+            prompt_id=group.prompt_id,
+            chosen_id=group.completion_ids[pair.chosen],
+            rejected_id=group.completion_ids[pair.rejected],
+            chosen=Tokens(group.prompt, group.completions[pair.chosen]),
+            rejected=Tokens(group.prompt, group.completions[pair.rejected]),
+            weight=pair.weight,
+        )
+        for group in groups
+        for pair in group.pairs
+    ]
+
+
+def sides(pairs: Sequence[PreferencePair]) -> list[Tokens]:
     """All chosen sequences, then all rejected ones."""
     return [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]

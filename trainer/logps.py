@@ -1,133 +1,218 @@
-"""Log-probabilities of completions under a model, computed for completion tokens alone.
+"""Log-probabilities of completions under a model: exact, for completion tokens alone, each sequence computed once.
 
-Sequences of different length are padded on the right: in a causal model nothing looks to the right, so
-no mask is needed and padding changes nothing. The language-model head is applied to the positions that
-predict completion tokens, never to prompt or padding, whatever the architecture.
+There are two ways to lay sequences out and two to compute the head, and all give the same numbers. **In trees**, every
+prompt is read once and nothing is padded (`packing`, `tree_attention`); **padded**, sequences stand one below the
+other, right for any causal model, as nothing looks to the right. The **fused** head (`completion_head`) knows heads
+that are one matrix; the model's **own** head may do more to its logits. `fitting_scorer` finds out by trying what a
+model takes.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel
 
+from trainer.completion_head import completion_logps
 from trainer.errors import ModelError
-from trainer.groups import Tokens
+from trainer.objectives import drift_kl
+from trainer.packing import Pack, Tokens, Tree, packed, padded, runs_that_fit, trees_of
+from trainer.tree_attention import TREE_ATTENTION
 
-LOGITS_PER_FORWARD = 16_000_000
-"""Most numbers that the head may produce at once (64 MB in float32); longer work is split."""
+log = logging.getLogger(__name__)
+
+LOGITS_PER_FORWARD = 64_000_000
+"""Most numbers that the head may produce at once (256 MB in float32); longer work is split."""
 TOKENS_PER_FORWARD = 16_384
 """Most tokens, padding included, that go through the model at once."""
 
+_TRIED = Tree((7, 11, 13, 17, 19), ((23, 29, 31, 37), (41, 43), (47,)))
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_LARGE_LOGIT = 100.0
+"""What a head is tried with, as some models bend large logits alone."""
+_COARSE_TOLERANCE = 0.1
+"""Nats of a 16-bit format: two ways to compute the same log-probability differ by its rounding."""
+
 
 @dataclass(frozen=True)
-class PaddedBatch:
-    """Sequences side by side, and where their completion tokens are.
+class Scores:
+    """What a forward says of the completions of some trees.
 
-    `input_ids` (sequences, tokens); the others have one entry per completion token, sequence by
-    sequence: its sequence's row, the position that predicts it, its id, its number within the completion.
+    `logps` in nats, float64, shape (completions,); `drift` is KL(reference || policy) at each completion token in nats,
+    zeros where no reference was given, and `offsets` the token's number in its completion, both of shape (tokens,).
     """
 
-    input_ids: Tensor
-    rows: Tensor
-    positions: Tensor
-    targets: Tensor
+    logps: Tensor
+    drift: Tensor
     offsets: Tensor
-    counts: tuple[int, ...]
-    """Completion tokens of each sequence."""
 
 
-def padded_batch(sequences: Sequence[Tokens], *, device: torch.device | str = "cpu") -> PaddedBatch:
-    """Lay sequences side by side, padded on the right to the longest."""
-    width = max(len(sequence) for sequence in sequences)
-    input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
-    rows: list[int] = []
-    positions: list[int] = []
-    targets: list[int] = []
-    offsets: list[int] = []
-    for row, sequence in enumerate(sequences):
-        input_ids[row, : len(sequence)] = torch.tensor([*sequence.prompt, *sequence.completion])
-        rows.extend([row] * len(sequence.completion))
-        positions.extend(range(len(sequence.prompt) - 1, len(sequence) - 1))
-        targets.extend(sequence.completion)
-        offsets.extend(range(len(sequence.completion)))
-    return PaddedBatch(
-        input_ids=input_ids.to(device),
-        rows=torch.tensor(rows, device=device),
-        positions=torch.tensor(positions, device=device),
-        targets=torch.tensor(targets, device=device),
-        offsets=torch.tensor(offsets, device=device),
-        counts=tuple(len(sequence.completion) for sequence in sequences),
-    )
+class Scorer:
+    """Computes log-probabilities of completions in one of the ways above."""
+
+    def __init__(self, model: PreTrainedModel, *, in_trees: bool, own_head: bool) -> None:
+        self.model = model
+        self.in_trees = in_trees
+        self.own_head = own_head
+
+    def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
+        """One forward over the trees; `reference_logps` are the reference's `distributions` of the same trees."""
+        pack = self._laid_out(trees)
+        found = self._forward(pack)
+        if self.own_head:
+            logps = found.gather(-1, pack.targets.unsqueeze(-1)).squeeze(-1)
+            drift = torch.zeros_like(logps)
+            if reference_logps is not None:
+                drift = drift_kl(found, reference_logps)
+        else:
+            head: Any = self.model.get_output_embeddings()
+            bias = getattr(head, "bias", None)
+            logps, drift = completion_logps(found, head.weight, bias, pack.targets, reference_logps)
+        return Scores(logps=pack.summed(logps), drift=drift, offsets=pack.offsets)
+
+    @torch.no_grad()
+    def distributions(self, trees: Sequence[Tree]) -> Tensor:
+        """Log-probabilities of the whole vocabulary at each completion token, shape (tokens, vocabulary)."""
+        found = self._forward(self._laid_out(trees))
+        if self.own_head:
+            return found
+        head: Any = self.model.get_output_embeddings()
+        return torch.log_softmax(_wide(head(found)), dim=-1)
+
+    @torch.no_grad()
+    def sequence_logps(self, sequences: Sequence[Tokens]) -> list[float]:
+        """log p(completion | prompt) of each sequence, in nats, summed over its completion tokens.
+
+        Raises ModelError where the model computes NaN.
+        """
+        logps: dict[Tokens, float] = {}
+        for trees in self.in_parts(trees_of(sequences)):
+            sums = self.score(trees).logps.tolist()
+            logps |= zip((sequence for tree in trees for sequence in tree.sequences), sums, strict=True)
+        if any(math.isnan(logp) for logp in logps.values()):
+            raise ModelError("The model computes values that are not numbers; its weights are damaged.")
+        return [logps[sequence] for sequence in sequences]
+
+    def in_parts(self, trees: Sequence[Tree]) -> Iterator[list[Tree]]:
+        """The trees, longest first, in parts whose forward fits in memory; one tree at the least."""
+        longest_first = sorted(trees, key=lambda tree: -tree.longest)
+        return runs_that_fit(longest_first, self._fits)
+
+    def _fits(self, trees: Sequence[Tree]) -> bool:
+        read = sum(tree.read_tokens for tree in trees)
+        if not self.in_trees:
+            read = max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
+        scored = sum(tree.scored_tokens for tree in trees)
+        return read <= TOKENS_PER_FORWARD and scored * vocabulary_size(self.model) <= LOGITS_PER_FORWARD
+
+    def _laid_out(self, trees: Sequence[Tree]) -> Pack:
+        return (packed if self.in_trees else padded)(trees, device=self.model.device)
+
+    def _forward(self, pack: Pack) -> Tensor:
+        """At each completion token what the head is given (tokens, width); with the own head, log-probabilities."""
+        given: list[Tensor] = []
+
+        def keep_completions(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            chosen = inputs[0].flatten(0, 1)[pack.predictors]
+            given.append(chosen)
+            return ((chosen if self.own_head else chosen[:0]).unsqueeze(0), *inputs[1:])
+
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(keep_completions)
+        try:
+            with attention_over(self.model, pack if self.in_trees else None) as arguments:
+                logits = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
+        finally:
+            hook.remove()
+        if not self.own_head:
+            return given[0]
+        return torch.log_softmax(_wide(logits.squeeze(0)), dim=-1)
 
 
-def completion_logps(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
-    """Log-probabilities of the whole vocabulary at each completion token, shape (completion tokens, vocabulary)."""
-    head = model.get_output_embeddings()
-
-    def keep_completions(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (inputs[0][batch.rows, batch.positions].unsqueeze(0), *inputs[1:])
-
-    hook = head.register_forward_pre_hook(keep_completions)
+@contextmanager
+def attention_over(model: PreTrainedModel, pack: Pack | None) -> Iterator[dict[str, Any]]:
+    """The attention that a pack of trees needs, for one forward; gives the arguments of that forward."""
+    if pack is None:
+        yield {}
+        return
+    as_it_was = model.config._attn_implementation
+    model.set_attn_implementation(TREE_ATTENTION)
     try:
-        logits = model(input_ids=batch.input_ids, use_cache=False).logits
+        yield {"position_ids": pack.position_ids, "pack": pack}
     finally:
-        hook.remove()
-    at_least_float32 = torch.promote_types(logits.dtype, torch.float32)
-    return torch.log_softmax(logits.squeeze(0).to(at_least_float32), dim=-1)
-
-
-def token_logps(logps: Tensor, batch: PaddedBatch) -> Tensor:
-    """Of each completion token the log-probability, shape (completion tokens,), in nats."""
-    return logps.gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1)
-
-
-def summed_by_sequence(values: Tensor, batch: PaddedBatch) -> Tensor:
-    """Sums over each sequence's completion tokens, shape (sequences,), accumulated in float64."""
-    sums = torch.zeros(len(batch.counts), dtype=torch.float64, device=values.device)
-    return sums.index_add(0, batch.rows, values.double())
+        model.set_attn_implementation(as_it_was)
 
 
 @torch.no_grad()
-def sequence_logps(model: PreTrainedModel, sequences: Sequence[Tokens]) -> list[float]:
-    """log p(completion | prompt) of each sequence, in nats, summed over its completion tokens.
-
-    Raises ModelError where the model computes NaN.
-    """
-    logps = [0.0] * len(sequences)
-    for indices in batches_by_length(sequences, vocabulary=vocabulary_size(model)):
-        batch = padded_batch([sequences[index] for index in indices], device=model.device)
-        sums = summed_by_sequence(token_logps(completion_logps(model, batch), batch), batch)
-        for index, value in zip(indices, sums.tolist(), strict=True):
-            logps[index] = value
-    if any(math.isnan(value) for value in logps):
+def fitting_scorer(model: PreTrainedModel) -> Scorer:
+    """The fastest way that gives a model's own log-probabilities. Raises ModelError where none does."""
+    vocabulary = vocabulary_size(model)
+    tried = Tree(
+        tuple(token % vocabulary for token in _TRIED.prompt),
+        tuple(tuple(token % vocabulary for token in completion) for completion in _TRIED.completions),
+    )
+    expected = torch.tensor([_by_itself(model, sequence) for sequence in tried.sequences], dtype=torch.float64)
+    if not bool(expected.isfinite().all()):
         raise ModelError("The model computes values that are not numbers; its weights are damaged.")
-    return logps
+    tolerance = _TOLERANCE.get(model.dtype, _COARSE_TOLERANCE)
+    reasons: list[str] = []
+    own_head = not _head_is_a_matrix(model)
+    for in_trees in (True, False):
+        scorer = Scorer(model, in_trees=in_trees, own_head=own_head)
+        try:
+            found = scorer.score([tried]).logps.cpu()
+        except Exception as error:  # whatever a model's own code raises where it is called otherwise than it knows
+            reasons.append(str(error))
+            continue
+        if bool(((found - expected).abs() <= tolerance * expected.abs().clamp(min=1)).all()):
+            if reasons:
+                log.info("Not every short cut is open", extra={"fields": {"reasons": reasons}})
+            return scorer
+        reasons.append("the log-probabilities differ")
+    raise ModelError(f"Log-probabilities of {type(model).__name__} cannot be computed: {'; '.join(reasons)}.")
 
 
-def batches_by_length(sequences: Sequence[Tokens], *, vocabulary: int) -> Iterator[list[int]]:
-    """Indices of the sequences, longest first, in batches that fit the two limits above; one at the least."""
-    batch: list[int] = []
-    width = completion_tokens = 0
-    for index in sorted(range(len(sequences)), key=lambda index: (-len(sequences[index]), index)):
-        sequence = sequences[index]
-        too_wide = width * (len(batch) + 1) > TOKENS_PER_FORWARD
-        too_many = (completion_tokens + len(sequence.completion)) * vocabulary > LOGITS_PER_FORWARD
-        if batch and (too_wide or too_many):
-            yield batch
-            batch, width, completion_tokens = [], 0, 0
-        batch.append(index)
-        width = max(width, len(sequence))
-        completion_tokens += len(sequence.completion)
-    if batch:
-        yield batch
+def _head_is_a_matrix(model: PreTrainedModel) -> bool:
+    """Whether logits are the head's matrix times what it is given, and its bias, with nothing done to them after."""
+    head: Any = model.get_output_embeddings()
+    expected: list[Tensor] = []
+
+    def enlarge(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        logits = functional.linear(inputs[0], head.weight)
+        larger = inputs[0] * (_LARGE_LOGIT / logits.abs().max())
+        expected.append(functional.linear(larger, head.weight, getattr(head, "bias", None)))
+        return (larger, *inputs[1:])
+
+    hook = head.register_forward_pre_hook(enlarge)
+    try:
+        logits: Tensor = model(input_ids=torch.tensor([[0, 1, 2]], device=model.device), use_cache=False).logits
+        difference = _wide(logits - expected[0]).abs().max()
+    except Exception:  # no such head, whatever its code says of it
+        return False
+    finally:
+        hook.remove()
+    return bool(difference <= _LARGE_LOGIT * _TOLERANCE.get(model.dtype, _COARSE_TOLERANCE))
+
+
+def _by_itself(model: PreTrainedModel, sequence: Tokens) -> float:
+    """log p(completion | prompt) by a plain forward of one sequence."""
+    token_ids = torch.tensor([[*sequence.prompt, *sequence.completion]], device=model.device)
+    logits: Tensor = model(input_ids=token_ids, use_cache=False).logits[0, len(sequence.prompt) - 1 : -1]
+    targets = token_ids[0, len(sequence.prompt) :, None]
+    return float(_wide(logits).log_softmax(-1).gather(-1, targets).double().sum())
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
     """How many tokens the model's head scores."""
     return int(model.get_output_embeddings().weight.shape[0])
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,6 +1,6 @@
-"""Training on preference pairs, read from top to bottom.
+"""Training on rankings, read from top to bottom.
 
-The order of pairs follows from the seed and the step alone, dropout is off, and the state of model and
+The order of comparisons follows from the seed and the step alone, dropout is off, and the state of model and
 optimizer is kept at checkpoints: a training killed at any instant and taken up again ends with the very
 numbers of one that was not (same machine, same threads).
 """
@@ -8,31 +8,21 @@ numbers of one that was not (same machine, same threads).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from trainer.checkpoints import TrainingState, restore_checkpoint, save_checkpoint
 from trainer.contract.run import Budget, Hyperparameters, Stage
 from trainer.contract.steps import Step, passing
 from trainer.errors import DivergedError
-from trainer.groups import TokenizedPair, Tokens, sides
-from trainer.logps import (
-    LOGITS_PER_FORWARD,
-    TOKENS_PER_FORWARD,
-    PaddedBatch,
-    completion_logps,
-    padded_batch,
-    sequence_logps,
-    summed_by_sequence,
-    token_logps,
-    vocabulary_size,
-)
-from trainer.objectives import dpo_loss, drift_kl, likelihood_loss, reward_margins
+from trainer.groups import Group, PreferencePair, sides
+from trainer.logps import Scorer
+from trainer.objectives import likelihood_loss, pair_loss, plackett_luce_loss, reward_margins
+from trainer.packing import Tree
 from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
 
@@ -41,10 +31,10 @@ WATCHED_PAIRS = 128
 
 
 def train(
-    policy: PreTrainedModel,
+    scorer: Scorer,
     *,
-    pairs: Sequence[TokenizedPair],
-    held_out: Sequence[TokenizedPair],
+    groups: Sequence[Group],
+    held_out: Sequence[PreferencePair],
     reference: Reference,
     hyperparameters: Hyperparameters,
     budget: Budget,
@@ -52,15 +42,16 @@ def train(
     recorder: Recorder,
     checkpoints: Path,
 ) -> TrainingState:
-    """Train `policy` in place on `pairs`, taking up the newest checkpoint, and return where it ended.
+    """Train the scorer's model in place on `groups`, taking up the newest checkpoint, and return where it ended.
 
     Raises DivergedError where the loss or a gradient is no longer a number, RunCancelled on request, RunInterrupted
     where told to leave, with a checkpoint of the last step.
     """
-    batch_pairs = min(hyperparameters.batch_pairs, len(pairs))
-    steps = planned_steps(len(pairs), batch_pairs=batch_pairs, epochs=hyperparameters.epochs, limit=budget.max_steps)
+    policy = scorer.model
+    size = min(hyperparameters.batch_comparisons, len(groups))
+    steps = planned_steps(len(groups), batch=size, epochs=hyperparameters.epochs, limit=budget.max_steps)
     optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=hyperparameters.weight_decay, fused=True)
-    usual_weight = sum(pair.weight for pair in pairs) / len(pairs)
+    usual_weight = sum(group.weight for group in groups) / len(groups)
     state = restore_checkpoint(checkpoints, policy, optimizer)
     while not state.finished:
         try:
@@ -69,22 +60,22 @@ def train(
             save_checkpoint(checkpoints, state, policy, optimizer)
             raise
         step = state.step + 1
-        batch = [pairs[index] for index in batch_indices(step, count=len(pairs), size=batch_pairs, seed=seed)]
+        batch = [groups[index] for index in batch_indices(step, count=len(groups), size=size, seed=seed)]
         rate = hyperparameters.learning_rate * rate_factor(step, steps, warmup_fraction=hyperparameters.warmup_fraction)
         figures = training_step(
-            policy, optimizer, batch, reference, hyperparameters, rate=rate, mean_weight=usual_weight
+            scorer, optimizer, batch, reference, hyperparameters, rate=rate, mean_weight=usual_weight
         )
         out_of_time = recorder.seconds[Stage.TRAINING] >= (budget.max_seconds or math.inf)
-        tokens = state.tokens + sum(len(sequence) for sequence in sides(batch))
+        tokens = state.tokens + sum(group.tree.tokens for group in batch)
         state = TrainingState(step=step, tokens=tokens, finished=step >= steps or out_of_time)
         if state.finished or step % budget.evaluate_every_steps == 0:
-            figures |= held_out_figures(policy, held_out[:WATCHED_PAIRS], reference, beta=hyperparameters.beta)
+            figures |= held_out_figures(scorer, held_out[:WATCHED_PAIRS], reference, beta=hyperparameters.beta)
         recorder.row(
             step / steps,
             message=_spoken(step, steps, figures),
             step=step,
             total_steps=steps,
-            epoch=step * batch_pairs / len(pairs),
+            epoch=step * size / len(groups),
             learning_rate=rate,
             tokens=tokens,
             **figures,
@@ -96,14 +87,14 @@ def train(
     return state
 
 
-def planned_steps(pairs: int, *, batch_pairs: int, epochs: float, limit: int | None) -> int:
-    """Steps of a whole training; one at the least."""
-    steps = math.ceil(epochs * pairs / batch_pairs)
+def planned_steps(comparisons: int, *, batch: int, epochs: float, limit: int | None) -> int:
+    """Steps of a whole training, each on a batch of comparisons; one at the least."""
+    steps = math.ceil(epochs * comparisons / batch)
     return min(steps, limit or steps)
 
 
 def batch_indices(step: int, *, count: int, size: int, seed: int) -> list[int]:
-    """Which pairs step `step` (from 1) trains on: a cut of one endless row of shuffled epochs."""
+    """Which comparisons step `step` (from 1) trains on: a cut of one endless row of shuffled epochs."""
     positions = range((step - 1) * size, step * size)
     orders: dict[int, list[int]] = {}
     for epoch in {position // count for position in positions}:
@@ -121,32 +112,32 @@ def rate_factor(step: int, steps: int, *, warmup_fraction: float) -> float:
 
 
 def training_step(
-    policy: PreTrainedModel,
+    scorer: Scorer,
     optimizer: torch.optim.Optimizer,
-    batch: Sequence[TokenizedPair],
+    batch: Sequence[Group],
     reference: Reference,
     hyperparameters: Hyperparameters,
     *,
     rate: float,
     mean_weight: float,
 ) -> dict[str, float]:
-    """One update of the policy; returns the metrics of the batch before it.
+    """One update of the scorer's model; returns the metrics of the batch before it.
 
-    `rate` is the learning rate. A pair counts by its weight over `mean_weight`, that of all training pairs.
+    `rate` is the learning rate. A group counts by its weight over `mean_weight`, that of all groups trained on.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    policy = scorer.model
+    for settings in optimizer.param_groups:
+        settings["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     skip = hyperparameters.drift_skip_tokens
-    drift_tokens = sum(max(0, len(s.completion) - skip) for pair in batch for s in (pair.chosen, pair.rejected))
+    drift_tokens = sum(max(0, len(completion) - skip) for group in batch for completion in group.completions)
     figures: dict[str, float] = {}
-    for part in parts_that_fit(batch, vocabulary=vocabulary_size(policy)):
-        losses = part_losses(policy, part, reference, hyperparameters)
-        weights = torch.tensor([pair.weight / mean_weight for pair in part], dtype=torch.float64)
+    for part in groups_in_parts(scorer, batch):
+        losses = part_losses(scorer, part, reference, hyperparameters)
         terms = {
-            "preference_loss": (weights * losses.preference).sum() / len(batch),
-            "likelihood_loss": (weights * losses.likelihood).sum() / len(batch),
-            "drift": losses.drift.double().sum() / max(1, drift_tokens),
+            "preference_loss": losses.preference / mean_weight / len(batch),
+            "likelihood_loss": losses.likelihood / mean_weight / len(batch),
+            "drift": losses.drift / max(1, drift_tokens),
         }
         loss = (
             terms["preference_loss"]
@@ -155,7 +146,7 @@ def training_step(
         )
         loss.backward()  # type: ignore[no-untyped-call]
         _add_up(figures, {"loss": loss, **terms})
-        _add_up(figures, {name: value.sum() / len(batch) for name, value in losses.watched.items()})
+        _add_up(figures, {name: value / len(batch) for name, value in losses.watched.items()})
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), hyperparameters.max_grad_norm)
     figures["grad_norm"] = float(norm)
     if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
@@ -167,9 +158,18 @@ def training_step(
     return figures
 
 
+def groups_in_parts(scorer: Scorer, batch: Sequence[Group]) -> list[list[Group]]:
+    """The batch in parts whose forward fits in memory; a group is never divided."""
+    waiting: dict[Tree, list[Group]] = {}
+    for group in batch:
+        waiting.setdefault(group.tree, []).append(group)
+    trees = [group.tree for group in batch]
+    return [[waiting[tree].pop(0) for tree in part] for part in scorer.in_parts(trees)]
+
+
 @dataclass(frozen=True)
 class Losses:
-    """Of a part of a batch: the terms of the loss per pair (drift: per counted token), and what is watched."""
+    """Sums over a part of a batch: the groups' losses by weight, the drift at counted tokens, and what is watched."""
 
     preference: Tensor
     likelihood: Tensor
@@ -178,67 +178,77 @@ class Losses:
 
 
 def part_losses(
-    policy: PreTrainedModel, pairs: Sequence[TokenizedPair], reference: Reference, hyperparameters: Hyperparameters
+    scorer: Scorer, groups: Sequence[Group], reference: Reference, hyperparameters: Hyperparameters
 ) -> Losses:
-    """All terms of the loss of some pairs, from one forward of the policy."""
-    sequences = sides(pairs)
-    batch = padded_batch(sequences, device=policy.device)
-    distributions = completion_logps(policy, batch)
-    chosen, rejected = summed_by_sequence(token_logps(distributions, batch), batch).chunk(2)
-    reference_chosen, reference_rejected = reference.logps(sequences).chunk(2)
-    logps = (chosen, rejected, reference_chosen, reference_rejected)
-    margins = reward_margins(*logps, beta=hyperparameters.beta).detach()
+    """All terms of the loss of some groups, from one forward of the policy."""
+    trees = [group.tree for group in groups]
+    drifts = hyperparameters.drift_weight > 0
+    scores = scorer.score(trees, reference.distributions(trees) if drifts else None)
+    logps = scores.logps.cpu()
+    of_reference = reference.logps([sequence for tree in trees for sequence in tree.sequences])
+    rewards = hyperparameters.beta * (logps - of_reference)
+    per_token = likelihood_loss(logps, torch.tensor([len(each) for tree in trees for each in tree.completions]))
+    preference, likelihood = torch.zeros(2, dtype=torch.float64)
+    begin = 0
+    for group in groups:
+        own = slice(begin, begin + len(group.completions))
+        preference = preference + preference_loss(rewards[own], group, as_pairs=hyperparameters.rankings == "pairs")
+        likelihood = likelihood + _best_likelihood(per_token[own], group)
+        begin = own.stop
     return Losses(
-        preference=dpo_loss(*logps, beta=hyperparameters.beta),
-        likelihood=likelihood_loss(chosen, torch.tensor(batch.counts[: len(pairs)])),
-        drift=_drift(distributions, sequences, batch, reference, hyperparameters),
-        watched={
-            "chosen_logp": chosen.detach(),
-            "rejected_logp": rejected.detach(),
-            "margin": margins,
-            "reward_accuracy": _favoured(margins),
-        },
+        preference=preference,
+        likelihood=likelihood,
+        drift=scores.drift[scores.offsets >= hyperparameters.drift_skip_tokens].double().sum().cpu(),
+        watched=_watched(logps.detach(), rewards.detach(), groups),
     )
 
 
-def _drift(
-    distributions: Tensor,
-    sequences: Sequence[Tokens],
-    batch: PaddedBatch,
-    reference: Reference,
-    hyperparameters: Hyperparameters,
-) -> Tensor:
-    """KL to the reference at each completion token but the first ones of each completion, shape (tokens,)."""
-    if hyperparameters.drift_weight == 0:
-        return torch.zeros(0)
-    counted = batch.offsets >= hyperparameters.drift_skip_tokens
-    return drift_kl(distributions[counted], reference.distributions(sequences, batch)[counted])
+def preference_loss(rewards: Tensor, group: Group, *, as_pairs: bool) -> Tensor:
+    """The loss of a group by the weight of its verdicts, from its completions' rewards; a scalar.
+
+    Each verdict as a ranking under Plackett and Luce, or as the pairs that it sets apart. Of two completions both are
+    the same.
+    """
+    if as_pairs or len(group.completions) == 2:
+        chosen, rejected = [pair.chosen for pair in group.pairs], [pair.rejected for pair in group.pairs]
+        weights = rewards.new_tensor([pair.weight for pair in group.pairs])
+        return (weights * pair_loss(rewards[chosen] - rewards[rejected])).sum()
+    losses = [verdict.weight * plackett_luce_loss(rewards, verdict.ranks) for verdict in group.verdicts]
+    return torch.stack(losses).sum()
 
 
-def parts_that_fit(batch: Sequence[TokenizedPair], *, vocabulary: int) -> Iterator[list[TokenizedPair]]:
-    """The batch in parts whose forward fits in memory (see `logps`); one pair at the least."""
-    part: list[TokenizedPair] = []
-    for pair in batch:
-        longer = [*part, pair]
-        sequences = sides(longer)
-        too_wide = len(sequences) * max(len(sequence) for sequence in sequences) > TOKENS_PER_FORWARD
-        too_many = sum(len(sequence.completion) for sequence in sequences) * vocabulary > LOGITS_PER_FORWARD
-        if part and (too_wide or too_many):
-            yield part
-            longer = [pair]
-        part = longer
-    if part:
-        yield part
+def _best_likelihood(per_token: Tensor, group: Group) -> Tensor:
+    """The likelihood loss of the best completion, the mean of them where several are, by the weight of the verdicts."""
+    losses = [
+        verdict.weight * per_token[[at for at, rank in enumerate(verdict.ranks) if rank == min(verdict.ranks)]].mean()
+        for verdict in group.verdicts
+    ]
+    return torch.stack(losses).sum()
+
+
+def _watched(logps: Tensor, rewards: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:
+    """Means over each group's pairs, summed over the groups."""
+    sums = dict.fromkeys(("chosen_logp", "rejected_logp", "margin", "reward_accuracy"), torch.zeros(()))
+    begin = 0
+    for group in groups:
+        chosen = [begin + pair.chosen for pair in group.pairs]
+        rejected = [begin + pair.rejected for pair in group.pairs]
+        margins = rewards[chosen] - rewards[rejected]
+        seen = (logps[chosen], logps[rejected], margins, _favoured(margins))
+        for name, values in zip(sums, seen, strict=True):
+            sums[name] = sums[name] + values.mean()
+        begin += len(group.completions)
+    return sums
 
 
 def held_out_figures(
-    policy: PreTrainedModel, pairs: Sequence[TokenizedPair], reference: Reference, *, beta: float
+    scorer: Scorer, pairs: Sequence[PreferencePair], reference: Reference, *, beta: float
 ) -> dict[str, float]:
     """Held-out preference accuracy and mean margin, for the chart; nothing where no pair is held out."""
     if not pairs:
         return {}
     sequences = sides(pairs)
-    logps = torch.tensor(sequence_logps(policy, sequences), dtype=torch.float64)
+    logps = torch.tensor(scorer.sequence_logps(sequences), dtype=torch.float64)
     chosen, rejected = logps.chunk(2)
     margins = reward_margins(chosen, rejected, *reference.logps(sequences).chunk(2), beta=beta)
     return {

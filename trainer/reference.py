@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from trainer.contract.files import write_whole
-from trainer.groups import Tokens
-from trainer.logps import (
-    PaddedBatch,
-    batches_by_length,
-    completion_logps,
-    padded_batch,
-    summed_by_sequence,
-    token_logps,
-    vocabulary_size,
-)
+from trainer.logps import Scorer, vocabulary_size
+from trainer.packing import Tokens, Tree, trees_of
 
 DISTRIBUTION_BYTES = 512 * 2**20
 """Most memory for the reference's whole distributions over the training completions."""
@@ -38,8 +29,8 @@ LogpTable = dict[str, float]
 class Reference:
     """The frozen model that training is measured against."""
 
-    def __init__(self, model: PreTrainedModel, table: LogpTable, distributions: dict[Tokens, Tensor] | None) -> None:
-        self.model = model
+    def __init__(self, scorer: Scorer, table: LogpTable, distributions: dict[Tokens, Tensor] | None) -> None:
+        self.scorer = scorer
         self._table = table
         self._distributions = distributions
 
@@ -47,16 +38,15 @@ class Reference:
         """log p(completion | prompt) of each sequence, float64, shape (sequences,); KeyError for one unknown."""
         return torch.tensor([self._table[sequence_key(sequence)] for sequence in sequences], dtype=torch.float64)
 
-    @torch.no_grad()
-    def distributions(self, sequences: Sequence[Tokens], batch: PaddedBatch) -> Tensor:
-        """Log-probabilities of the vocabulary at each completion token of the batch, shape (tokens, vocabulary)."""
+    def distributions(self, trees: Sequence[Tree]) -> Tensor:
+        """Log-probabilities of the vocabulary at each completion token of the trees, shape (tokens, vocabulary)."""
         if self._distributions is None:
-            return completion_logps(self.model, batch)
-        return torch.cat([self._distributions[sequence] for sequence in sequences])
+            return self.scorer.distributions(trees)
+        return torch.cat([self._distributions[sequence] for tree in trees for sequence in tree.sequences])
 
 
 def prepare_reference(
-    model: PreTrainedModel,
+    scorer: Scorer,
     sequences: Iterable[Tokens],
     *,
     table: LogpTable,
@@ -69,34 +59,40 @@ def prepare_reference(
     are computed apart from the rest: in which batch, and so to the last bit, must not depend on the table.
     """
     drifting = list(dict.fromkeys(with_distributions_of))
-    needed_bytes = sum(len(sequence.completion) for sequence in drifting) * vocabulary_size(model) * 4
-    distributions: dict[Tokens, Tensor] | None = {} if needed_bytes <= DISTRIBUTION_BYTES else None
+    vocabulary = vocabulary_size(scorer.model)
+    needed_bytes = sum(len(sequence.completion) for sequence in drifting) * vocabulary * 4
+    distributions: dict[Tokens, Tensor] | None = None
     added: LogpTable = {}
-    if distributions is not None:
-        for sequence, rows, logp in _scored(model, drifting, on_progress=lambda share: on_progress(0.7 * share)):
-            distributions[sequence] = rows.clone()
-            added[sequence_key(sequence)] = logp
+    if needed_bytes <= DISTRIBUTION_BYTES:
+        distributions = _distributions(scorer, drifting, on_progress=lambda share: on_progress(0.7 * share))
+        added = {sequence_key(sequence): _logp(sequence, rows) for sequence, rows in distributions.items()}
     rest = [s for s in dict.fromkeys(sequences) if sequence_key(s) not in table and sequence_key(s) not in added]
-    for sequence, _, logp in _scored(model, rest, on_progress=lambda share: on_progress(0.7 + 0.3 * share)):
-        added[sequence_key(sequence)] = logp
-    added = {key: logp for key, logp in added.items() if key not in table}
-    return Reference(model, {**table, **added}, distributions), added
-
-
-@torch.no_grad()
-def _scored(
-    model: PreTrainedModel, sequences: Sequence[Tokens], *, on_progress: Callable[[float], None]
-) -> Iterator[tuple[Tokens, Tensor, float]]:
-    """Each sequence with its distributions (completion tokens, vocabulary) and its summed log-probability."""
     done = 0
-    for indices in batches_by_length(sequences, vocabulary=vocabulary_size(model)):
-        members = [sequences[index] for index in indices]
-        batch = padded_batch(members, device=model.device)
-        logps = completion_logps(model, batch)
-        sums = summed_by_sequence(token_logps(logps, batch), batch).tolist()
-        yield from zip(members, torch.split(logps, list(batch.counts)), sums, strict=True)
+    for trees in scorer.in_parts(trees_of(rest)):
+        members = [sequence for tree in trees for sequence in tree.sequences]
+        added |= zip(map(sequence_key, members), scorer.sequence_logps(members), strict=True)
         done += len(members)
-        on_progress(done / len(sequences))
+        on_progress(0.7 + 0.3 * done / len(rest))
+    added = {key: logp for key, logp in added.items() if key not in table}
+    return Reference(scorer, {**table, **added}, distributions), added
+
+
+def _distributions(
+    scorer: Scorer, sequences: Sequence[Tokens], *, on_progress: Callable[[float], None]
+) -> dict[Tokens, Tensor]:
+    """Of each sequence the distributions at its completion tokens, shape (completion tokens, vocabulary)."""
+    found: dict[Tokens, Tensor] = {}
+    for trees in scorer.in_parts(trees_of(sequences)):
+        members = [sequence for tree in trees for sequence in tree.sequences]
+        rows = torch.split(scorer.distributions(trees), [len(sequence.completion) for sequence in members])
+        found |= zip(members, (each.clone() for each in rows), strict=True)
+        on_progress(len(found) / len(sequences))
+    return found
+
+
+def _logp(sequence: Tokens, distributions: Tensor) -> float:
+    targets = torch.tensor(sequence.completion, device=distributions.device)
+    return float(distributions.gather(-1, targets[:, None]).double().sum())
 
 
 def sequence_key(sequence: Tokens) -> str:

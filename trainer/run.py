@@ -33,7 +33,8 @@ from trainer.contract.run import CHECKPOINTS_FOLDER, MODEL_FOLDER, REPORT_FILE, 
 from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError, NothingToTrainOnError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
-from trainer.groups import DROP_REASONS, TokenizedPair, preference_pairs, sides, tokenized_pairs
+from trainer.groups import DROP_REASONS, Group, PreferencePair, preference_groups, preference_pairs, ranked_texts, sides
+from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import train
 from trainer.models import context_tokens, load_model, stored_dtype, verify_model
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
@@ -90,19 +91,19 @@ class Findings:
 class Models:
     """The policy in training, the frozen reference, and the folder that the policy started from."""
 
-    policy: PreTrainedModel
+    policy: Scorer
     tokenizer: PreTrainedTokenizerBase
-    reference: PreTrainedModel
+    reference: Scorer
     start_folder: Path
     starts_at_reference: bool
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Preferences:
     """What is trained on, and what is held out."""
 
-    train: list[TokenizedPair]
-    held_out: list[TokenizedPair]
+    train: list[Group]
+    held_out: list[PreferencePair]
 
 
 def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False) -> ExitCode:
@@ -205,24 +206,24 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
         models = _load_models(request, findings)
-        refuse_full_disk(folder, models.policy)
-        pairs = _tokenized(request, snapshot, models, findings)
+        refuse_full_disk(folder, models.policy.model)
+        found = _tokenized(request, snapshot, models, findings)
         exam = examination(
-            request, snapshot, pairs.held_out, models.tokenizer, max_tokens=context_tokens(models.policy)
+            request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
         findings.exam = exam
     passing(Step.TRAINING_LOADED)
-    with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(pairs.held_out)} held-out pairs."):
+    with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(found.held_out)} held-out pairs."):
         findings.before = _measured_before(checkpoints, models, exam, recorder)
     passing(Step.TRAINING_MEASURED_BEFORE)
     with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
-        reference = _reference(request, checkpoints, models, pairs, recorder)
+        reference = _reference(request, checkpoints, models, found, recorder)
     passing(Step.TRAINING_REFERENCE_KNOWN)
-    with recorder.stage(Stage.TRAINING, f"Training on {len(pairs.train)} pairs."):
+    with recorder.stage(Stage.TRAINING, f"Training on {findings.train_pairs} pairs."):
         state = train(
             models.policy,
-            pairs=pairs.train,
-            held_out=pairs.held_out,
+            groups=found.train,
+            held_out=found.held_out,
             reference=reference,
             hyperparameters=request.hyperparameters,
             budget=request.budget,
@@ -232,12 +233,12 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         )
         findings.steps, findings.train_tokens = state.step, state.tokens
     dtype = stored_dtype(models.start_folder)
-    round_weights(models.policy, dtype)
+    round_weights(models.policy.model, dtype)
     with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
         findings.after = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
     passing(Step.TRAINING_MEASURED_AFTER)
     with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
-        write_model(models.policy, folder / MODEL_FOLDER, start=models.start_folder, dtype=dtype)
+        write_model(models.policy.model, folder / MODEL_FOLDER, start=models.start_folder, dtype=dtype)
         findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
         recorder.row(1.0)
     passing(Step.TRAINING_MODEL_WRITTEN)
@@ -262,9 +263,9 @@ def _load_models(request: RunRequest, findings: Findings) -> Models:
         "chat_template": template_sha256(tokenizer),
     }
     return Models(
-        policy=policy,
+        policy=fitting_scorer(policy),
         tokenizer=tokenizer,
-        reference=reference,
+        reference=fitting_scorer(reference),
         start_folder=start_folder,
         starts_at_reference=request.start.sha256 == request.reference.sha256,
     )
@@ -278,20 +279,24 @@ def fitting_threads(model: PreTrainedModel) -> int:
     return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else torch.get_num_threads()
 
 
-def _tokenized(request: RunRequest, snapshot: Snapshot, models: Models, findings: Findings) -> Pairs:
-    """Training and held-out pairs, what was left out being counted. Raises NothingToTrainOnError."""
-    limit = context_tokens(models.policy)
+def _tokenized(request: RunRequest, snapshot: Snapshot, models: Models, findings: Findings) -> Preferences:
+    """What to train on and what is held out, whatever was left out being counted. Raises NothingToTrainOnError."""
+    limit = context_tokens(models.policy.model)
     limit = min(limit, request.hyperparameters.max_tokens or limit)
-    tokenized: list[list[TokenizedPair]] = []
+    tokenized: list[list[Group]] = []
     for rankings in (snapshot.train, snapshot.held_out):
-        pairs, dropped = preference_pairs(rankings)
-        kept, dropped_too = tokenized_pairs(pairs, models.tokenizer, max_tokens=limit)
+        ranked, dropped = ranked_texts(rankings)
+        groups, dropped_too = preference_groups(ranked, models.tokenizer, max_tokens=limit)
         findings.dropped += dropped + dropped_too
-        tokenized.append(kept)
-    found = Pairs(*tokenized)
+        tokenized.append(groups)
+    found = Preferences(tokenized[0], preference_pairs(tokenized[1]))
     findings.rankings = len(snapshot.train) + len(snapshot.held_out)
-    findings.train_pairs, findings.held_out_pairs = len(found.train), len(found.held_out)
-    say(f"{len(found.train)} pairs to train on, {len(found.held_out)} held out; left out: {_listed(findings.dropped)}.")
+    findings.train_pairs = sum(len(group.pairs) for group in found.train)
+    findings.held_out_pairs = len(found.held_out)
+    say(
+        f"{findings.train_pairs} pairs to train on, of {len(found.train)} comparisons; {findings.held_out_pairs} held "
+        f"out; left out: {_listed(findings.dropped)}."
+    )
     if not found.train:
         raise NothingToTrainOnError(
             f"The snapshot's {len(snapshot.train)} training rankings make no preference pair "
@@ -321,17 +326,19 @@ def _measured_before(checkpoints: Path, models: Models, exam: Examination, recor
     return measured
 
 
-def _reference(request: RunRequest, checkpoints: Path, models: Models, pairs: Pairs, recorder: Recorder) -> Reference:
-    """The reference's word on all pairs: from this run's own notes, then from the shared cache, else computed."""
+def _reference(
+    request: RunRequest, checkpoints: Path, models: Models, found: Preferences, recorder: Recorder
+) -> Reference:
+    """The reference's word on all completions: from this run's own notes, then from the shared cache, else computed."""
     own = checkpoints / REFERENCE_FOLDER
     shared = Path(request.reference_cache) / request.reference.sha256 if request.reference_cache else None
     table = read_table(own) or (read_table(shared) if shared else {})
-    drifting = pairs.train if request.hyperparameters.drift_weight > 0 else []
+    trained_on = [sequence for group in found.train for sequence in group.tree.sequences]
     reference, added = prepare_reference(
         models.reference,
-        sides([*pairs.train, *pairs.held_out]),
+        [*trained_on, *sides(found.held_out)],
         table=table,
-        with_distributions_of=sides(drifting),
+        with_distributions_of=trained_on if request.hyperparameters.drift_weight > 0 else [],
         on_progress=recorder.tick,
     )
     # The run's own notes come first: what it goes on with after a kill must not depend on what others cached.

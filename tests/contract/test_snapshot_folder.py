@@ -22,7 +22,7 @@ from trainer.contract.snapshot import (
     rankings_schema,
 )
 from trainer.errors import SnapshotError
-from trainer.groups import preference_pairs
+from trainer.groups import ranked_texts
 from trainer.snapshot import read_snapshot
 
 Sessions = sessionmaker[Session]
@@ -55,15 +55,16 @@ def test_the_trainer_reads_a_snapshot_that_the_app_wrote(snapshot: Snapshot) -> 
     read = read_snapshot(Path(snapshot.path), rows_sha256=snapshot.rows_sha256)
     counts = snapshot.counts
     assert (len(read.train), len(read.held_out)) == (counts["rankings_train"], counts["rankings_eval"])
-    train, dropped = preference_pairs(read.train)
-    held_out, dropped_there = preference_pairs(read.held_out)
-    assert (len(train), len(held_out)) == (counts["pairs_train"], counts["pairs_eval"])
-    assert len(held_out) > 0
+    train, dropped = ranked_texts(read.train)
+    held_out, dropped_there = ranked_texts(read.held_out)
+    pairs = [sum(len(ranking.pairs) for ranking in side) for side in (train, held_out)]
+    assert pairs == [counts["pairs_train"], counts["pairs_eval"]]
+    assert pairs[1] > 0
     dropped.update(dropped_there)
     # The four-way ranking holds one tie among its six pairs, and one ranking by a criterion.
     assert dropped == {"tie": 2, "all_bad": 1, "criterion": 1}
     assert sum(ranking.all_bad for ranking in [*read.train, *read.held_out]) == 1
-    assert {pair.weight for pair in [*train, *held_out]} == {0.5, 1.0, 1 / 3}
+    assert {ranking.weight / (len(ranking.ranks) - 1) for ranking in [*train, *held_out]} == {0.5, 1.0, 1 / 3}
     made_here = next(each for each in [*train, *held_out] if each.prompt[-1].content == "Made here?")
     assert [turn.role for turn in made_here.prompt] == ["system", "user"]
 

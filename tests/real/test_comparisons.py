@@ -15,7 +15,7 @@ from tests.conftest import NOW
 from tests.factories.campaigns import make_campaign
 from tests.factories.datasets import make_snapshot
 from tests.real.converters import Convert, convert_file, hh_rlhf, llmbar, oasst, pandalm, qa_feedback
-from trainer.groups import preference_pairs
+from trainer.groups import ranked_texts
 from trainer.snapshot import read_snapshot
 
 pytestmark = pytest.mark.real
@@ -51,8 +51,8 @@ def test_hh_rlhf_is_imported_frozen_and_read(
     snapshot = make_snapshot(session_factory, settings, campaign=campaign)
     print(f"frozen: {snapshot.counts}")
     read = read_snapshot(Path(snapshot.path or ""), rows_sha256=snapshot.rows_sha256 or "")
-    pairs, dropped = preference_pairs([*read.train, *read.held_out])
-    assert (len(pairs), dropped) == (counts["added"], {})
+    ranked, dropped = ranked_texts([*read.train, *read.held_out])
+    assert (sum(len(each.pairs) for each in ranked), dropped) == (counts["added"], {})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 from tests.factories.serving import byte_tokenizer
 from tests.factories.snapshots import Row, ranking_row
 from trainer.contract.base import Message
-from trainer.groups import PreferencePair, preference_pairs, tokenized_pairs
+from trainer.groups import Group, RankedTexts, preference_groups, preference_pairs, ranked_texts
 from trainer.snapshot import Ranking
 
 
@@ -30,27 +30,74 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return byte_tokenizer()
 
 
-def test_a_ranking_of_two_is_one_pair_of_its_own_weight() -> None:
-    pairs, dropped = preference_pairs([ranking(ranking_row("q", ["bad", "good"], ranks=[2, 1], weight=0.5))])
-    assert [(pair.chosen, pair.rejected, pair.weight) for pair in pairs] == [("good", "bad", 0.5)]
+def groups_of(
+    *rows: Row, tokenizer: PreTrainedTokenizerBase, max_tokens: int = 64
+) -> tuple[list[Group], dict[str, int]]:
+    """The groups that rows make, and what was left out."""
+    ranked, dropped = ranked_texts(ranking(row) for row in rows)
+    groups, dropped_too = preference_groups(ranked, tokenizer, max_tokens=max_tokens)
+    return groups, dict(dropped + dropped_too)
+
+
+def texts_of(groups: list[Group], tokenizer: PreTrainedTokenizerBase) -> set[tuple[str, str]]:
+    """The pairs of the groups as texts."""
+    return {
+        (tokenizer.decode(pair.chosen.completion[:-1]), tokenizer.decode(pair.rejected.completion[:-1]))
+        for pair in preference_pairs(groups)
+    }
+
+
+def test_a_ranking_of_two_is_one_pair_of_its_own_weight(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = ranking_row("q", ["bad", "good"], ranks=[2, 1], weight=0.5)
+    groups, dropped = groups_of(row, tokenizer=tokenizer)
+    assert texts_of(groups, tokenizer) == {("good", "bad")}
+    (pair,) = preference_pairs(groups)
+    assert (pair.chosen_id, pair.rejected_id) == (row["completion_ids"][1], row["completion_ids"][0])
+    assert pair.weight == groups[0].weight == 0.5
     assert not dropped
 
 
-def test_a_ranking_of_four_with_a_tie_makes_five_pairs_that_weigh_a_third_each() -> None:
-    pairs, dropped = preference_pairs([ranking(ranking_row("q", ["a", "b", "c", "d"], ranks=[2, 1, 2, 3]))])
-    assert {(pair.chosen, pair.rejected) for pair in pairs} == {
-        ("b", "a"), ("b", "c"), ("b", "d"), ("a", "d"), ("c", "d"),
-    }  # fmt: skip
-    assert [pair.weight for pair in pairs] == pytest.approx([1 / 3] * 5)
+def test_a_ranking_of_four_with_a_tie_makes_five_pairs_that_weigh_a_third_each(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    groups, dropped = groups_of(ranking_row("q", ["a", "b", "c", "d"], ranks=[2, 1, 2, 3]), tokenizer=tokenizer)
+    assert texts_of(groups, tokenizer) == {("b", "a"), ("b", "c"), ("b", "d"), ("a", "d"), ("c", "d")}
+    assert [pair.weight for pair in preference_pairs(groups)] == pytest.approx([1 / 3] * 5)
+    assert groups[0].verdicts[0].ranks == (2, 1, 2, 3)
     assert dropped == {"tie": 1}
 
 
-def test_all_bad_alone_makes_no_pair_and_beside_a_ranking_takes_nothing_away() -> None:
-    alone = ranking(ranking_row("q", ["a", "b"], ranks=[1, 1], all_bad=True))
-    beside = ranking(ranking_row("q", ["a", "b"], ranks=[1, 2], all_bad=True))
-    assert preference_pairs([alone]) == ([], {"all_bad": 1})
-    pairs, dropped = preference_pairs([beside])
-    assert len(pairs) == 1
+def test_the_judgments_of_one_comparison_are_one_group(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = ranking_row("q", ["a", "b", "c"], ranks=[1, 2, 3], weight=0.5)
+    again = {**row, "ranks": [3, 2, 1]}
+    other = ranking_row("q", ["a", "b", "d"], ranks=[1, 2, 3], weight=0.5)
+    groups, _ = groups_of(row, again, other, tokenizer=tokenizer)
+    assert [[verdict.ranks for verdict in group.verdicts] for group in groups] == [[(1, 2, 3), (3, 2, 1)], [(1, 2, 3)]]
+    assert [group.weight for group in groups] == [1.0, 0.5]
+    assert [len(group.pairs) for group in groups] == [6, 3]
+
+
+def test_a_completion_that_cannot_be_used_leaves_a_ranking_of_the_others(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [
+        ranking_row("q", ["a", "", "c", "d"], ranks=[3, 1, 2, 4]),
+        ranking_row("q", ["a", "b" * 90, "c", "d"], ranks=[3, 1, 2, 4]),
+    ]
+    for row, reason in zip(rows, ("empty", "over_long"), strict=True):
+        (group,), dropped = groups_of(row, tokenizer=tokenizer)
+        assert len(group.completions) == 3
+        assert group.verdicts[0].ranks == (3, 2, 4)
+        assert {pair.weight for pair in group.pairs} == {1 / 2}
+        assert dropped == {reason: 3}
+
+
+def test_all_bad_alone_makes_no_pair_and_beside_a_ranking_takes_nothing_away(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    alone = ranking_row("q", ["a", "b"], ranks=[1, 1], all_bad=True)
+    beside = ranking_row("q", ["a", "b"], ranks=[1, 2], all_bad=True)
+    assert groups_of(alone, tokenizer=tokenizer) == ([], {"all_bad": 1})
+    groups, dropped = groups_of(beside, tokenizer=tokenizer)
+    assert len(preference_pairs(groups)) == 1
     assert not dropped
 
 
@@ -75,23 +122,24 @@ def test_whatever_is_left_out_is_counted_by_its_reason(
     strict.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + str(
         tokenizer.chat_template
     )
-    pairs, dropped = preference_pairs([ranking(row)])
-    kept, dropped_too = tokenized_pairs(pairs, strict, max_tokens=64)
-    assert kept == []
-    assert dropped + dropped_too == {reason: 1}
+    assert groups_of(row, tokenizer=strict) == ([], {reason: 1})
+
+
+def two_texts(prompt: str, first: str, second: str) -> RankedTexts:
+    """Two texts of which the first is better."""
+    return RankedTexts("p", (Message(role="user", content=prompt),), ("c", "r"), (first, second), (1, 2), 1.0)
 
 
 def test_a_pair_without_any_prompt_token_is_counted_as_empty() -> None:
     bare = byte_tokenizer(template=False)
-    pair = PreferencePair("p", (Message(role="user", content=""),), "c", "r", "a", "b", 1.0)
-    assert tokenized_pairs([pair], bare, max_tokens=64) == ([], {"empty": 1})
+    assert preference_groups([two_texts("", "a", "b")], bare, max_tokens=64) == ([], {"empty": 1})
 
 
 def test_a_pair_that_just_fits_is_kept_with_its_end_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    pair = PreferencePair("p", (Message(role="user", content="q"),), "c", "r", "aaa", "b", 1.0)
     # <|user|> q <|end|> <|assistant|> and then a a a <|end|>
-    (kept,), dropped = tokenized_pairs([pair], tokenizer, max_tokens=8)
-    assert len(kept.chosen) == 8
-    assert kept.chosen.completion[-1] == kept.rejected.completion[-1] == tokenizer.eos_token_id
-    assert tokenized_pairs([pair], tokenizer, max_tokens=7) == ([], {"over_long": 1})
+    groups, dropped = preference_groups([two_texts("q", "aaa", "b")], tokenizer, max_tokens=8)
+    (pair,) = preference_pairs(groups)
+    assert len(pair.chosen) == 8
+    assert pair.chosen.completion[-1] == pair.rejected.completion[-1] == tokenizer.eos_token_id
+    assert preference_groups([two_texts("q", "aaa", "b")], tokenizer, max_tokens=7) == ([], {"over_long": 1})
     assert not dropped

@@ -6,27 +6,42 @@ import pytest
 import torch
 
 from tests.factories.serving import random_model
-from trainer import loop as loop_module
+from trainer import logps as logps_module
 from trainer.contract.run import Hyperparameters
 from trainer.errors import DivergedError
-from trainer.groups import TokenizedPair, Tokens, sides
-from trainer.loop import batch_indices, parts_that_fit, planned_steps, rate_factor, training_step
+from trainer.groups import Group, Verdict
+from trainer.logps import Scorer, fitting_scorer
+from trainer.loop import batch_indices, groups_in_parts, planned_steps, preference_loss, rate_factor, training_step
+from trainer.objectives import pair_loss, plackett_luce_loss
 from trainer.reference import Reference, prepare_reference
 
 
-def pair(number: int, *, weight: float = 1.0) -> TokenizedPair:
+def pair(number: int, *, weight: float = 1.0) -> Group:
     """A pair of which each has its own length and tokens."""
-    prompt = tuple(range(10, 12 + number))
-    chosen, rejected = (20 + number, 21, 1), (30 + number, 31, 32, 33, 34, 1)
-    return TokenizedPair("p", "c", "r", Tokens(prompt, chosen), Tokens(prompt, rejected), weight)
+    completions = ((20 + number, 21, 1), (30 + number, 31, 32, 33, 34, 1))
+    return Group("p", tuple(range(10, 12 + number)), ("c", "r"), completions, (Verdict((1, 2), weight),))
 
 
-def reference_for(pairs: list[TokenizedPair]) -> Reference:
-    """A frozen random model that knows all the pairs."""
-    model, _ = random_model(seed=3)
-    sequences = sides(pairs)
+def ranking(*verdicts: Verdict) -> Group:
+    """Four completions with what was said of them."""
+    completions = ((20, 21, 1), (30, 31, 32, 1), (40, 1), (50, 51, 52, 53, 1))
+    return Group("p", (10, 11, 12), ("a", "b", "c", "d"), completions, verdicts)
+
+
+def policy_scorer() -> Scorer:
+    """A random model to be trained."""
+    return fitting_scorer(random_model(seed=4)[0])
+
+
+def reference_for(groups: list[Group]) -> Reference:
+    """A frozen random model that knows all the completions."""
+    sequences = [sequence for group in groups for sequence in group.tree.sequences]
     return prepare_reference(
-        model, sequences, table={}, with_distributions_of=sequences, on_progress=lambda share: None
+        fitting_scorer(random_model(seed=3)[0]),
+        sequences,
+        table={},
+        with_distributions_of=sequences,
+        on_progress=lambda share: None,
     )[0]
 
 
@@ -43,9 +58,9 @@ def test_a_batch_may_reach_into_the_next_epoch() -> None:
 
 
 def test_steps_follow_from_epochs_and_end_at_the_limit() -> None:
-    assert planned_steps(110, batch_pairs=8, epochs=8, limit=None) == 110
-    assert planned_steps(110, batch_pairs=8, epochs=8, limit=7) == 7
-    assert planned_steps(3, batch_pairs=3, epochs=0.1, limit=None) == 1
+    assert planned_steps(110, batch=8, epochs=8, limit=None) == 110
+    assert planned_steps(110, batch=8, epochs=8, limit=7) == 7
+    assert planned_steps(3, batch=3, epochs=0.1, limit=None) == 1
 
 
 def test_the_rate_rises_through_the_warm_up_and_then_falls_in_a_line() -> None:
@@ -55,20 +70,23 @@ def test_the_rate_rises_through_the_warm_up_and_then_falls_in_a_line() -> None:
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = [pair(number, weight=1 / (1 + number)) for number in range(6)]
-    reference = reference_for(pairs)
+    verdicts = (Verdict((2, 1, 2, 3), 0.5), Verdict((1, 2, 3, 4), 0.25))
+    groups = [*(pair(number, weight=1 / (1 + number)) for number in range(6)), ranking(*verdicts), pair(0)]
+    reference = reference_for(groups)
     gradients, losses = [], []
-    for limit in (10**6, 60):
-        monkeypatch.setattr(loop_module, "TOKENS_PER_FORWARD", limit)
+    for limit in (10**6, 30):
+        monkeypatch.setattr(logps_module, "TOKENS_PER_FORWARD", limit)
         policy, _ = random_model(seed=4)
-        policy.double()
+        scorer = fitting_scorer(policy.double())
         optimizer = torch.optim.SGD(policy.parameters())
         figures = training_step(
-            policy, optimizer, pairs, reference, Hyperparameters(max_grad_norm=1e9), rate=0.0, mean_weight=0.4
+            scorer, optimizer, groups, reference, Hyperparameters(max_grad_norm=1e9), rate=0.0, mean_weight=0.4
         )
         losses.append(figures)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
-    assert len(list(parts_that_fit(pairs, vocabulary=261))) > 1
+    parts = groups_in_parts(scorer, groups)
+    assert len(parts) > 1
+    assert Counter(group for part in parts for group in part) == Counter(groups)
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-7, atol=1e-10)
 
@@ -79,22 +97,56 @@ def test_a_pair_of_twice_the_weight_pulls_twice_as_hard() -> None:
     settings = Hyperparameters(drift_weight=0, max_grad_norm=1e9)
     norms = []
     for one in (light, heavy):
-        policy, _ = random_model(seed=4)
-        optimizer = torch.optim.SGD(policy.parameters())
-        figures = training_step(policy, optimizer, [one], reference, settings, rate=0.0, mean_weight=1.0)
+        scorer = policy_scorer()
+        optimizer = torch.optim.SGD(scorer.model.parameters())
+        figures = training_step(scorer, optimizer, [one], reference, settings, rate=0.0, mean_weight=1.0)
         norms.append(figures["grad_norm"])
     assert norms[1] == pytest.approx(2 * norms[0], rel=1e-5)
+
+
+def test_a_ranking_counts_as_it_is_or_as_its_pairs() -> None:
+    rewards = torch.tensor([0.3, -0.2, 0.9, 0.1], dtype=torch.float64)
+    group = ranking(Verdict((2, 1, 2, 3), 0.5), Verdict((4, 3, 2, 1), 1.0))
+    whole = preference_loss(rewards, group, as_pairs=False)
+    assert float(whole) == pytest.approx(
+        0.5 * float(plackett_luce_loss(rewards, (2, 1, 2, 3))) + float(plackett_luce_loss(rewards, (4, 3, 2, 1)))
+    )
+    first = [(1, 0), (1, 2), (1, 3), (0, 3), (2, 3)]
+    second = [(3, 2), (3, 1), (3, 0), (2, 1), (2, 0), (1, 0)]
+    by_hand = sum(
+        weight / 3 * float(pair_loss(rewards[better] - rewards[worse]))
+        for weight, pairs in ((0.5, first), (1.0, second))
+        for better, worse in pairs
+    )
+    assert float(preference_loss(rewards, group, as_pairs=True)) == pytest.approx(by_hand)
+    two = pair(0, weight=0.7)
+    assert float(preference_loss(rewards[:2], two, as_pairs=False)) == pytest.approx(
+        0.7 * float(plackett_luce_loss(rewards[:2], (1, 2)))
+    )
+
+
+def test_training_on_a_ranking_brings_its_order_about() -> None:
+    group = ranking(Verdict((3, 1, 1, 2), 1.0))
+    reference = reference_for([group])
+    scorer = policy_scorer()
+    optimizer = torch.optim.AdamW(scorer.model.parameters())
+    settings = Hyperparameters(drift_weight=0, likelihood_weight=0)
+    for _ in range(40):
+        training_step(scorer, optimizer, [group], reference, settings, rate=1e-3, mean_weight=1.0)
+    sequences = group.tree.sequences
+    rewards = torch.tensor(scorer.sequence_logps(sequences)) - reference.logps(sequences)
+    assert min(rewards[1], rewards[2]) > rewards[3] > rewards[0]
 
 
 def test_the_drift_term_is_the_same_kept_in_memory_or_computed_anew() -> None:
     pairs = [pair(number) for number in range(4)]
     kept = reference_for(pairs)
-    anew = Reference(kept.model, kept._table, None)
+    anew = Reference(kept.scorer, kept._table, None)
     drifts = []
     for reference in (kept, anew):
-        policy, _ = random_model(seed=4)
-        optimizer = torch.optim.SGD(policy.parameters())
-        figures = training_step(policy, optimizer, pairs, reference, Hyperparameters(), rate=0.0, mean_weight=1.0)
+        scorer = policy_scorer()
+        optimizer = torch.optim.SGD(scorer.model.parameters())
+        figures = training_step(scorer, optimizer, pairs, reference, Hyperparameters(), rate=0.0, mean_weight=1.0)
         drifts.append(figures["drift"])
     assert drifts[0] == pytest.approx(drifts[1], rel=1e-5)
     assert drifts[0] > 0
@@ -103,19 +155,19 @@ def test_the_drift_term_is_the_same_kept_in_memory_or_computed_anew() -> None:
 def test_the_first_tokens_of_a_completion_may_drift_freely() -> None:
     pairs = [pair(1)]
     reference = reference_for(pairs)
-    policy, _ = random_model(seed=4)
-    optimizer = torch.optim.SGD(policy.parameters())
+    scorer = policy_scorer()
+    optimizer = torch.optim.SGD(scorer.model.parameters())
     settings = Hyperparameters(drift_skip_tokens=6)
-    figures = training_step(policy, optimizer, pairs, reference, settings, rate=0.0, mean_weight=1.0)
+    figures = training_step(scorer, optimizer, pairs, reference, settings, rate=0.0, mean_weight=1.0)
     assert figures["drift"] == 0
 
 
 def test_a_loss_that_is_not_a_number_stops_training_with_advice() -> None:
     pairs = [pair(1)]
     reference = reference_for(pairs)
-    policy, _ = random_model(seed=4)
+    scorer = policy_scorer()
     with torch.no_grad():
-        policy.get_output_embeddings().weight[21] = torch.nan
-    optimizer = torch.optim.SGD(policy.parameters())
+        scorer.model.get_output_embeddings().weight[21] = torch.nan
+    optimizer = torch.optim.SGD(scorer.model.parameters())
     with pytest.raises(DivergedError, match="lower learning rate"):
-        training_step(policy, optimizer, pairs, reference, Hyperparameters(), rate=0.1, mean_weight=1.0)
+        training_step(scorer, optimizer, pairs, reference, Hyperparameters(), rate=0.1, mean_weight=1.0)

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from trainer.contract.base import FORMAT_VERSION, Contract, Messages
 
@@ -50,7 +50,10 @@ class Hyperparameters(Contract):
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
-    batch_pairs: Annotated[int, Field(ge=1, le=4096)] = 8
+    batch_comparisons: Annotated[
+        int, Field(ge=1, le=4096, validation_alias=AliasChoices("batch_comparisons", "batch_pairs"))
+    ] = 8
+    """Comparisons in one step, each with all its judgments. Older requests call it `batch_pairs`."""
     epochs: Annotated[float, Field(gt=0, le=1000)] = 8.0
     likelihood_weight: Annotated[float, Field(ge=0)] = 0.2
     drift_weight: Annotated[float, Field(ge=0)] = 2.0
@@ -58,7 +61,9 @@ class Hyperparameters(Contract):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     max_tokens: Annotated[int, Field(ge=8)] | None = None
-    """Prompt and completion together; longer pairs are dropped and counted. Null: the model's context."""
+    """Prompt and completion together; longer completions are dropped and counted. Null: the model's context."""
+    rankings: Literal["plackett_luce", "pairs"] = "plackett_luce"
+    """How a ranking of three or more counts: as it is, or as the pairs that it sets apart."""
 
 
 class Budget(Contract):

@@ -1,0 +1,93 @@
+"""The language-model head on completion tokens alone: log-probabilities and drift, with the vocabulary seen once.
+
+Autograd would keep and copy logits several times over, which on small models with large vocabularies is most of the
+memory and much of the time. Here they are kept once, or where even that is much computed anew, and become their own
+gradient in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KEPT_LOGITS = 64_000_000
+"""Most logits that are kept for the backward pass (256 MB in float32); more are computed anew, in pieces."""
+PIECE_LOGITS = 16_000_000
+"""Most logits in one piece."""
+
+
+def completion_logps(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, reference_logps: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target in nats, and KL(reference || policy) where it stands; float32, shape (tokens,).
+
+    `hidden` is what the head is given, shape (tokens, width); `weight` (vocabulary, width) and `bias` are the head's.
+    `reference_logps` (tokens, vocabulary) are the reference's log-probabilities; without them the KL is all zeros.
+    """
+    found: tuple[Tensor, Tensor] = _Head.apply(hidden, weight, bias, targets, reference_logps)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Head(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, reference_logps: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        tokens, vocabulary = hidden.shape[0], weight.shape[0]
+        wants_gradient = any(ctx.needs_input_grad[:3])
+        kept = torch.empty(0)
+        if wants_gradient and tokens * vocabulary <= KEPT_LOGITS:
+            kept = torch.empty(tokens, vocabulary, dtype=_wide(hidden), device=hidden.device)
+        logps = torch.empty(tokens, dtype=_wide(hidden), device=hidden.device)
+        masses, drift = torch.empty_like(logps), torch.zeros_like(logps)
+        for piece in _pieces(tokens, vocabulary):
+            logits = _logits(hidden[piece], weight, bias)
+            masses[piece] = logits.logsumexp(-1)
+            logps[piece] = logits.gather(-1, targets[piece, None]).squeeze(-1) - masses[piece]
+            if reference_logps is not None:
+                there = reference_logps[piece]
+                drift[piece] = (there.exp() * (there - logits)).sum(-1) + masses[piece]
+            if len(kept):
+                kept[piece] = logits
+        ctx.save_for_backward(hidden, weight, bias, targets, reference_logps, masses, kept)
+        return logps, drift
+
+    @staticmethod
+    def backward(ctx: Any, of_logps: Tensor, of_drift: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, reference_logps, masses, kept = ctx.saved_tensors
+        of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        of_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
+        pieces = [slice(0, len(kept))] if len(kept) else _pieces(hidden.shape[0], weight.shape[0])
+        for piece in pieces:
+            logits = kept if len(kept) else _logits(hidden[piece], weight, bias)
+            logits.sub_(masses[piece, None]).exp_()
+            if reference_logps is None:
+                logits.mul_(-of_logps[piece, None])
+            else:
+                logits.mul_((of_drift[piece] - of_logps[piece])[:, None])
+                logits.addcmul_(reference_logps[piece].exp(), of_drift[piece, None], value=-1)
+            logits.scatter_add_(-1, targets[piece, None], of_logps[piece, None])
+            of_logits = logits.to(hidden.dtype)
+            if of_hidden is not None:
+                of_hidden[piece] = of_logits @ weight
+            if of_weight is not None:
+                of_weight.addmm_(of_logits.t(), hidden[piece])
+            if of_bias is not None:
+                of_bias += of_logits.sum(0)
+        return of_hidden, of_weight, of_bias, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.nn.functional.linear(hidden, weight, bias).to(_wide(hidden))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _pieces(tokens: int, vocabulary: int) -> list[slice]:
+    rows = max(1, PIECE_LOGITS // vocabulary)
+    return [slice(begin, min(tokens, begin + rows)) for begin in range(0, tokens, rows)]

@@ -1,0 +1,171 @@
+"""Exact attention over packed trees: a prompt is read once, however many completions continue it.
+
+Every token attends to what stands before it in its own segment, a prompt or a branch, and a branch's tokens to their
+whole prompt as well; the two results are merged by their log-sum-exp. Nothing is masked, so nothing is computed in
+vain. Backward, the gradient of each part follows from the merged result and its log-sum-exp (as in FlashAttention's
+recomputation, arXiv:2205.14135, algorithm 4): probabilities are computed anew, and none is kept.
+
+Registered with transformers as the attention `palate-trees`, so no model is patched: what a model's forward is given as
+`pack` reaches every layer with its queries, keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from trainer.packing import Pack, Trunk
+
+TREE_ATTENTION = "palate-trees"
+
+HARMLESS = frozenset({"dropout", "is_causal", "position_ids", "use_cache", "output_attentions", "output_hidden_states"})
+"""What models hand to their attention that changes nothing here. Anything else (a sliding window, attention sinks,
+soft-capped scores) makes an attention that this one is not."""
+
+
+class OtherAttentionError(Exception):
+    """The model wants another attention than plain scaled dot products."""
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    pack: Pack,
+    scaling: float | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer; `query` has the shape (1, heads, tokens, head size)."""
+    wanted = [name for name, value in others.items() if value is not None and name not in HARMLESS]
+    if wanted or attention_mask is not None or (others.get("dropout") or 0.0) > 0:
+        raise OtherAttentionError(f"its attention takes {', '.join(wanted) or 'a mask or dropout'}")
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1:
+        key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    found: Tensor = _OverTrees.apply(query, key, value, scaling, pack.trunks)  # type: ignore[no-untyped-call]
+    return found.transpose(1, 2), None
+
+
+AttentionInterface.register(TREE_ATTENTION, _attention)
+
+
+class _OverTrees(torch.autograd.Function):
+    """Queries, keys and values of shape (1, heads, tokens, head size); so is what is found."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  (autograd hands them over by position)
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, trunks: Sequence[Trunk]
+    ) -> Tensor:
+        batch, heads, tokens, _ = query.shape
+        found = query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+        wide = torch.promote_types(query.dtype, torch.float32)
+        mass = query.new_empty(batch, tokens, heads, dtype=wide).transpose(1, 2)
+        for queries, keys, causal in _own(trunks):
+            found[:, :, queries], mass[:, :, queries] = attend(
+                query[:, :, queries], key[:, :, keys], value[:, :, keys], causal=causal, scaling=scaling
+            )
+        for queries, keys, causal in _to_prompts(trunks):
+            there, mass_there = attend(
+                query[:, :, queries], key[:, :, keys], value[:, :, keys], causal=causal, scaling=scaling
+            )
+            share = torch.sigmoid(mass_there - mass[:, :, queries]).unsqueeze(-1).to(found.dtype)
+            found[:, :, queries] = found[:, :, queries].lerp(there, share)
+            mass[:, :, queries] = torch.logaddexp(mass_there, mass[:, :, queries])
+        ctx.save_for_backward(query, key, value, found, mass)
+        ctx.scaling, ctx.trunks = scaling, trunks
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        query, key, value, found, mass = ctx.saved_tensors
+        of_query, of_key, of_value = (torch.empty_like(tensor) for tensor in (query, key, value))
+        for queries, keys, causal in _own(ctx.trunks):  # every token once, so these are set
+            of_query[:, :, queries], of_key[:, :, keys], of_value[:, :, keys] = gradients(
+                gradient[:, :, queries], query[:, :, queries], key[:, :, keys], value[:, :, keys],
+                found[:, :, queries], mass[:, :, queries], causal=causal, scaling=ctx.scaling,
+            )  # fmt: skip
+        for queries, keys, causal in _to_prompts(ctx.trunks):
+            more = gradients(
+                gradient[:, :, queries], query[:, :, queries], key[:, :, keys], value[:, :, keys],
+                found[:, :, queries], mass[:, :, queries], causal=causal, scaling=ctx.scaling,
+            )  # fmt: skip
+            of_query[:, :, queries] += more[0]
+            of_key[:, :, keys] += more[1]
+            of_value[:, :, keys] += more[2]
+        return of_query, of_key, of_value, None, None
+
+
+_Part = tuple[slice, slice, bool]
+"""Which queries attend to which keys, and whether only to those before them."""
+
+
+def _own(trunks: Sequence[Trunk]) -> Iterator[_Part]:
+    for trunk in trunks:
+        for segment in (trunk.prompt, *trunk.each):
+            yield segment, segment, True
+
+
+def _to_prompts(trunks: Sequence[Trunk]) -> Iterator[_Part]:
+    for trunk in trunks:
+        if trunk.each:
+            yield trunk.branches, trunk.prompt, False
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
+    """What each query finds (batch, heads, queries, head size), and the log-sum-exp of its scores."""
+    if query.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
+            query, key, value, 0.0, causal, scale=scaling
+        )
+    return attend_plainly(query, key, value, causal=causal, scaling=scaling)
+
+
+def attend_plainly(query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
+    """The same by plain operations, for devices whose kernel torch does not offer with the log-sum-exp."""
+    scores = _scores(query, key, causal=causal, scaling=scaling)
+    return scores.softmax(-1).to(value.dtype) @ value, scores.logsumexp(-1)
+
+
+def gradients(  # noqa: PLR0917  (as in the formulas)
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, found: Tensor, mass: Tensor,
+    *, causal: bool, scaling: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of query, key and value, where `found` and `mass` may be those of more keys than the ones given."""
+    if query.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # type: ignore[no-any-return]
+            gradient, query, key, value, found, mass, 0.0, causal, scale=scaling
+        )
+    return plain_gradients(gradient, query, key, value, found, mass, causal=causal, scaling=scaling)
+
+
+def plain_gradients(  # noqa: PLR0917
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, found: Tensor, mass: Tensor,
+    *, causal: bool, scaling: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The same by plain operations, for devices whose kernel torch does not offer with the log-sum-exp."""
+    shares = (_scores(query, key, causal=causal, scaling=scaling) - mass.unsqueeze(-1)).exp()
+    of_value = shares.to(gradient.dtype).transpose(-1, -2) @ gradient
+    to_value = _wide(gradient @ value.transpose(-1, -2))
+    constant = (_wide(gradient) * _wide(found)).sum(-1, keepdim=True)
+    of_scores = (shares * (to_value - constant) * scaling).to(query.dtype)
+    return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value
+
+
+def _scores(query: Tensor, key: Tensor, *, causal: bool, scaling: float) -> Tensor:
+    scores = _wide(query @ key.transpose(-1, -2)) * scaling
+    if causal:
+        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(ahead, -torch.inf)
+    return scores
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
