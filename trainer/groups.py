@@ -44,6 +44,8 @@ class RankedTexts:
     completion_ids: tuple[str, ...]
     texts: tuple[str, ...]
     ranks: tuple[int, ...]
+    heights: tuple[int, ...]
+    """As in `Verdict`."""
     weight: float
 
     @property
@@ -58,14 +60,19 @@ class RankedTexts:
             completion_ids=tuple(self.completion_ids[number] for number in kept),
             texts=tuple(self.texts[number] for number in kept),
             ranks=tuple(self.ranks[number] for number in kept),
+            heights=tuple(self.heights[number] for number in kept),
         )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judgment's ranking of a group's completions: 1 for the best, ties equal."""
+    """One judgment's ranking of a group's completions: 1 for the best, ties equal.
+
+    `heights` is how far each stands above the worst, in levels of strength beyond barely better; 0 where nobody said.
+    """
 
     ranks: tuple[int, ...]
+    heights: tuple[int, ...]
     weight: float
 
 
@@ -93,7 +100,12 @@ class Group:
     def pairs(self) -> tuple[Pair, ...]:
         """The preference pairs of all verdicts."""
         return tuple(
-            Pair(better, worse, verdict.weight / (len(self.completions) - 1))
+            Pair(
+                chosen=better,
+                rejected=worse,
+                strength=verdict.heights[better] - verdict.heights[worse],
+                weight=verdict.weight / (len(self.completions) - 1),
+            )
             for verdict in self.verdicts
             for better, worse in set_apart(verdict.ranks, self.completions)
         )
@@ -101,10 +113,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two completions of a group by number, and how much the pair counts."""
+    """Two completions of a group by number, how many levels more than barely one is better, and the pair's weight."""
 
     chosen: int
     rejected: int
+    strength: int
     weight: float
 
 
@@ -158,9 +171,19 @@ def _usable(ranking: Ranking, dropped: Counter[str]) -> list[RankedTexts]:
         completion_ids=ranking.completion_ids,
         texts=tuple(text or "" for text in texts),
         ranks=ranking.ranks,
+        heights=heights(ranking.ranks, ranking.strengths),
         weight=ranking.weight,
     )
     return [whole.only(sorted(kept))]
+
+
+def heights(ranks: Sequence[int], strengths: Sequence[int] | None) -> tuple[int, ...]:
+    """As in `Verdict`, from the strength of each step, 1 for barely better; with another number of steps all are 0."""
+    tiers = sorted(set(ranks))
+    steps = [strength - 1 for strength in strengths or ()]
+    if len(steps) != len(tiers) - 1:
+        return (0,) * len(ranks)
+    return tuple(sum(steps[tiers.index(rank) :]) for rank in ranks)
 
 
 def _text(completion: tuple[Message, ...]) -> str | None:
@@ -215,7 +238,7 @@ def _add(
     """Put a ranking into the group of its completions, which it may begin."""
     key = (ranking.prompt_id, prompt, ranking.completion_ids, tuple(completions))
     begun = groups.get(key) or Group(*key, verdicts=())
-    groups[key] = replace(begun, verdicts=(*begun.verdicts, Verdict(ranking.ranks, ranking.weight)))
+    groups[key] = replace(begun, verdicts=(*begun.verdicts, Verdict(ranking.ranks, ranking.heights, ranking.weight)))
 
 
 def accepted_prompt(tokenizer: PreTrainedTokenizerBase, messages: tuple[Message, ...]) -> tuple[int, ...] | None:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from trainer.completion_head import completion_logps
 from trainer.errors import ModelError
-from trainer.objectives import drift_kl
+from trainer.objectives.terms import drift_kl
 from trainer.packing import Pack, Tokens, Tree, packed, padded, runs_that_fit, trees_of
 from trainer.tree_attention import TREE_ATTENTION
 

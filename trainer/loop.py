@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoints import TrainingState, restore_checkpoint, save_checkpoint
-from trainer.contract.run import Budget, Hyperparameters, Stage
+from trainer.contract.run import Budget, Stage
 from trainer.contract.steps import Step, passing
 from trainer.errors import DivergedError
 from trainer.groups import Group, PreferencePair, sides
 from trainer.logps import Scorer
-from trainer.objectives import likelihood_loss, pair_loss, plackett_luce_loss, reward_margins
+from trainer.objectives.terms import likelihood_loss
 from trainer.packing import Tree
+from trainer.preferences import Objective, Said, group_loss
 from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
 
@@ -36,7 +37,7 @@ def train(
     groups: Sequence[Group],
     held_out: Sequence[PreferencePair],
     reference: Reference,
-    hyperparameters: Hyperparameters,
+    objective: Objective,
     budget: Budget,
     seed: int,
     recorder: Recorder,
@@ -48,6 +49,7 @@ def train(
     where told to leave, with a checkpoint of the last step.
     """
     policy = scorer.model
+    hyperparameters = objective.settings
     size = min(hyperparameters.batch_comparisons, len(groups))
     steps = planned_steps(len(groups), batch=size, epochs=hyperparameters.epochs, limit=budget.max_steps)
     optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=hyperparameters.weight_decay, fused=True)
@@ -62,9 +64,7 @@ def train(
         step = state.step + 1
         batch = [groups[index] for index in batch_indices(step, count=len(groups), size=size, seed=seed)]
         rate = hyperparameters.learning_rate * rate_factor(step, steps, warmup_fraction=hyperparameters.warmup_fraction)
-        figures = training_step(
-            scorer, optimizer, batch, reference, hyperparameters, rate=rate, mean_weight=usual_weight
-        )
+        figures = training_step(scorer, optimizer, batch, reference, objective, rate=rate, mean_weight=usual_weight)
         out_of_time = recorder.seconds[Stage.TRAINING] >= (budget.max_seconds or math.inf)
         tokens = state.tokens + sum(group.tree.tokens for group in batch)
         state = TrainingState(step=step, tokens=tokens, finished=step >= steps or out_of_time)
@@ -116,7 +116,7 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     batch: Sequence[Group],
     reference: Reference,
-    hyperparameters: Hyperparameters,
+    objective: Objective,
     *,
     rate: float,
     mean_weight: float,
@@ -126,6 +126,7 @@ def training_step(
     `rate` is the learning rate. A group counts by its weight over `mean_weight`, that of all groups trained on.
     """
     policy = scorer.model
+    hyperparameters = objective.settings
     for settings in optimizer.param_groups:
         settings["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
@@ -133,7 +134,7 @@ def training_step(
     drift_tokens = sum(max(0, len(completion) - skip) for group in batch for completion in group.completions)
     figures: dict[str, float] = {}
     for part in groups_in_parts(scorer, batch):
-        losses = part_losses(scorer, part, reference, hyperparameters)
+        losses = part_losses(scorer, part, reference, objective)
         terms = {
             "preference_loss": losses.preference / mean_weight / len(batch),
             "likelihood_loss": losses.likelihood / mean_weight / len(batch),
@@ -177,44 +178,30 @@ class Losses:
     watched: dict[str, Tensor]
 
 
-def part_losses(
-    scorer: Scorer, groups: Sequence[Group], reference: Reference, hyperparameters: Hyperparameters
-) -> Losses:
+def part_losses(scorer: Scorer, groups: Sequence[Group], reference: Reference, objective: Objective) -> Losses:
     """All terms of the loss of some groups, from one forward of the policy."""
+    hyperparameters = objective.settings
     trees = [group.tree for group in groups]
     drifts = hyperparameters.drift_weight > 0
     scores = scorer.score(trees, reference.distributions(trees) if drifts else None)
     logps = scores.logps.cpu()
-    of_reference = reference.logps([sequence for tree in trees for sequence in tree.sequences])
-    rewards = hyperparameters.beta * (logps - of_reference)
-    per_token = likelihood_loss(logps, torch.tensor([len(each) for tree in trees for each in tree.completions]))
+    log_ratios = logps - reference.logps([sequence for tree in trees for sequence in tree.sequences])
+    tokens = torch.tensor([len(completion) for tree in trees for completion in tree.completions])
+    per_token = likelihood_loss(logps, tokens)
     preference, likelihood = torch.zeros(2, dtype=torch.float64)
     begin = 0
     for group in groups:
         own = slice(begin, begin + len(group.completions))
-        preference = preference + preference_loss(rewards[own], group, as_pairs=hyperparameters.rankings == "pairs")
+        said = Said(logps[own], log_ratios[own], tokens[own])
+        preference = preference + group_loss(said, group, objective)
         likelihood = likelihood + _best_likelihood(per_token[own], group)
         begin = own.stop
     return Losses(
         preference=preference,
         likelihood=likelihood,
         drift=scores.drift[scores.offsets >= hyperparameters.drift_skip_tokens].double().sum().cpu(),
-        watched=_watched(logps.detach(), rewards.detach(), groups),
+        watched=_watched(logps.detach(), hyperparameters.beta * log_ratios.detach(), groups),
     )
-
-
-def preference_loss(rewards: Tensor, group: Group, *, as_pairs: bool) -> Tensor:
-    """The loss of a group by the weight of its verdicts, from its completions' rewards; a scalar.
-
-    Each verdict as a ranking under Plackett and Luce, or as the pairs that it sets apart. Of two completions both are
-    the same.
-    """
-    if as_pairs or len(group.completions) == 2:
-        chosen, rejected = [pair.chosen for pair in group.pairs], [pair.rejected for pair in group.pairs]
-        weights = rewards.new_tensor([pair.weight for pair in group.pairs])
-        return (weights * pair_loss(rewards[chosen] - rewards[rejected])).sum()
-    losses = [verdict.weight * plackett_luce_loss(rewards, verdict.ranks) for verdict in group.verdicts]
-    return torch.stack(losses).sum()
 
 
 def _best_likelihood(per_token: Tensor, group: Group) -> Tensor:
@@ -250,7 +237,8 @@ def held_out_figures(
     sequences = sides(pairs)
     logps = torch.tensor(scorer.sequence_logps(sequences), dtype=torch.float64)
     chosen, rejected = logps.chunk(2)
-    margins = reward_margins(chosen, rejected, *reference.logps(sequences).chunk(2), beta=beta)
+    reference_chosen, reference_rejected = reference.logps(sequences).chunk(2)
+    margins = beta * (chosen - rejected - (reference_chosen - reference_rejected))
     return {
         "held_out_accuracy": float(_favoured(chosen - rejected).mean()),
         "held_out_margin": float(margins.mean()),

@@ -37,6 +37,7 @@ from trainer.groups import DROP_REASONS, Group, PreferencePair, preference_group
 from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import train
 from trainer.models import context_tokens, load_model, stored_dtype, verify_model
+from trainer.preferences import Objective
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
@@ -225,7 +226,7 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
             groups=found.train,
             held_out=found.held_out,
             reference=reference,
-            hyperparameters=request.hyperparameters,
+            objective=Objective(request.method, request.hyperparameters),
             budget=request.budget,
             seed=request.seed,
             recorder=recorder,

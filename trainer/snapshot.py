@@ -29,7 +29,8 @@ from trainer.errors import SnapshotError
 class Ranking:
     """One verdict on the completions of one prompt: `ranks` has 1 for the best, ties equal.
 
-    A completion is a list of messages, as in the snapshot. `criterion` is None for the overall verdict.
+    `strengths` has one level per step from one rank to the next, 1 for barely better. A completion is a list of
+    messages, as in the snapshot. `criterion` is None for the overall verdict.
     """
 
     prompt_id: str
@@ -37,6 +38,7 @@ class Ranking:
     completion_ids: tuple[str, ...]
     completions: tuple[tuple[Message, ...], ...]
     ranks: tuple[int, ...]
+    strengths: tuple[int, ...] | None
     all_bad: bool
     weight: float
     criterion: str | None
@@ -118,6 +120,7 @@ def _ranking(row: Mapping[str, Any], name: str, number: int) -> Ranking:
             completion_ids=tuple(row["completion_ids"]),
             completions=tuple(_messages(completion) for completion in row["completions"]),
             ranks=tuple(row["ranks"]),
+            strengths=None if row["strengths"] is None else tuple(row["strengths"]),
             all_bad=bool(row["all_bad"]),
             weight=float(row["weight"]),
             criterion=row["criterion"],

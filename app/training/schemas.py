@@ -7,7 +7,26 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from app.deployments.endpoints import LONGEST_ADDRESS, MOST_AT_ONCE, Asking
 from app.wording import gettext as _
-from trainer.contract.run import Hyperparameters
+from app.wording import mark as N_
+from trainer.contract.run import Hyperparameters, Method
+
+METHODS = {
+    Method.DPO: "DPO",
+    Method.DPO_NORMALISED: N_("DPO by token"),
+    Method.ROBUST_DPO: N_("DPO, robust to wrong verdicts"),
+    Method.IPO: "IPO",
+    Method.HINGE: N_("Hinge (SLiC)"),
+    Method.SIMPO: "SimPO",
+    Method.ORPO: "ORPO",
+    Method.APO_ZERO: N_("APO zero"),
+    Method.APO_DOWN: N_("APO down"),
+}
+"""What people call them."""
+
+
+def method_title(method: str) -> str:
+    """A method as people call it."""
+    return _(METHODS[Method(method)])
 
 
 class RunForm(Hyperparameters):
@@ -15,6 +34,7 @@ class RunForm(Hyperparameters):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    method: Method = Method.DPO
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     start: Literal["base", "current"] = "base"
     holds_back: bool = False

@@ -18,6 +18,7 @@ from app.datasets.service.freezing import COUNTS
 from app.settings import ROOT
 from trainer.contract import report, run, snapshot
 from trainer.contract.base import Contract
+from trainer.contract.run import Hyperparameters
 
 DOCUMENT = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```(json[^\n]*)\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
@@ -60,3 +61,7 @@ def test_every_column_count_stage_and_state_is_named() -> None:
     schemas = (snapshot.rankings_schema(), snapshot.judgments_schema(), snapshot.demonstrations_schema())
     names = [*(name for schema in schemas for name in schema.names), *COUNTS, *run.Stage, *report.Outcome]
     assert [name for name in names if f"`{name}`" not in DOCUMENT and f'"{name}"' not in DOCUMENT] == []
+
+
+def test_settings_of_older_requests_are_understood() -> None:
+    assert Hyperparameters.model_validate({"batch_pairs": 3}).batch_comparisons == 3

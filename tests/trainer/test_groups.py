@@ -18,6 +18,7 @@ def ranking(row: Row) -> Ranking:
         completion_ids=tuple(row["completion_ids"]),
         completions=tuple(tuple(Message(**turn) for turn in turns) for turns in row["completions"]),
         ranks=tuple(row["ranks"]),
+        strengths=None if row["strengths"] is None else tuple(row["strengths"]),
         all_bad=row["all_bad"],
         weight=row["weight"],
         criterion=row["criterion"],
@@ -77,6 +78,17 @@ def test_the_judgments_of_one_comparison_are_one_group(tokenizer: PreTrainedToke
     assert [len(group.pairs) for group in groups] == [6, 3]
 
 
+def test_strengths_add_up_along_a_ranking(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = {**ranking_row("q", ["a", "b", "c", "d"], ranks=[2, 1, 2, 3]), "strengths": [4, 2]}
+    (group,), _ = groups_of(row, tokenizer=tokenizer)
+    assert group.verdicts[0].heights == (1, 4, 1, 0)
+    assert {(pair.chosen, pair.rejected): pair.strength for pair in group.pairs} == {
+        (1, 0): 3, (1, 2): 3, (1, 3): 4, (0, 3): 1, (2, 3): 1,
+    }  # fmt: skip
+    without, _ = groups_of({**row, "strengths": [4]}, tokenizer=tokenizer)
+    assert without[0].verdicts[0].heights == (0, 0, 0, 0)
+
+
 def test_a_completion_that_cannot_be_used_leaves_a_ranking_of_the_others(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = [
         ranking_row("q", ["a", "", "c", "d"], ranks=[3, 1, 2, 4]),
@@ -127,7 +139,7 @@ def test_whatever_is_left_out_is_counted_by_its_reason(
 
 def two_texts(prompt: str, first: str, second: str) -> RankedTexts:
     """Two texts of which the first is better."""
-    return RankedTexts("p", (Message(role="user", content=prompt),), ("c", "r"), (first, second), (1, 2), 1.0)
+    return RankedTexts("p", (Message(role="user", content=prompt),), ("c", "r"), (first, second), (1, 2), (0, 0), 1.0)
 
 
 def test_a_pair_without_any_prompt_token_is_counted_as_empty() -> None:

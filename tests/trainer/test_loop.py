@@ -1,31 +1,37 @@
 """The parts of the training loop that are functions of their arguments."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
 from tests.factories.serving import random_model
 from trainer import logps as logps_module
-from trainer.contract.run import Hyperparameters
+from trainer.contract.run import Hyperparameters, Method
 from trainer.errors import DivergedError
 from trainer.groups import Group, Verdict
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import batch_indices, groups_in_parts, planned_steps, preference_loss, rate_factor, training_step
-from trainer.objectives import pair_loss, plackett_luce_loss
+from trainer.loop import batch_indices, groups_in_parts, planned_steps, rate_factor, training_step
+from trainer.preferences import Objective
 from trainer.reference import Reference, prepare_reference
 
 
 def pair(number: int, *, weight: float = 1.0) -> Group:
     """A pair of which each has its own length and tokens."""
     completions = ((20 + number, 21, 1), (30 + number, 31, 32, 33, 34, 1))
-    return Group("p", tuple(range(10, 12 + number)), ("c", "r"), completions, (Verdict((1, 2), weight),))
+    return Group("p", tuple(range(10, 12 + number)), ("c", "r"), completions, (Verdict((1, 2), (0, 0), weight),))
 
 
 def ranking(*verdicts: Verdict) -> Group:
     """Four completions with what was said of them."""
     completions = ((20, 21, 1), (30, 31, 32, 1), (40, 1), (50, 51, 52, 53, 1))
     return Group("p", (10, 11, 12), ("a", "b", "c", "d"), completions, verdicts)
+
+
+def dpo(**settings: Any) -> Objective:
+    """DPO with these settings."""
+    return Objective(Method.DPO, Hyperparameters(**settings))
 
 
 def policy_scorer() -> Scorer:
@@ -70,7 +76,7 @@ def test_the_rate_rises_through_the_warm_up_and_then_falls_in_a_line() -> None:
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    verdicts = (Verdict((2, 1, 2, 3), 0.5), Verdict((1, 2, 3, 4), 0.25))
+    verdicts = (Verdict((2, 1, 2, 3), (0, 0, 0, 0), 0.5), Verdict((1, 2, 3, 4), (0, 0, 0, 0), 0.25))
     groups = [*(pair(number, weight=1 / (1 + number)) for number in range(6)), ranking(*verdicts), pair(0)]
     reference = reference_for(groups)
     gradients, losses = [], []
@@ -79,9 +85,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.Monk
         policy, _ = random_model(seed=4)
         scorer = fitting_scorer(policy.double())
         optimizer = torch.optim.SGD(policy.parameters())
-        figures = training_step(
-            scorer, optimizer, groups, reference, Hyperparameters(max_grad_norm=1e9), rate=0.0, mean_weight=0.4
-        )
+        figures = training_step(scorer, optimizer, groups, reference, dpo(max_grad_norm=1e9), rate=0.0, mean_weight=0.4)
         losses.append(figures)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.parameters()]))
     parts = groups_in_parts(scorer, groups)
@@ -94,7 +98,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.Monk
 def test_a_pair_of_twice_the_weight_pulls_twice_as_hard() -> None:
     light, heavy = pair(1, weight=0.5), pair(1, weight=1.0)
     reference = reference_for([light])
-    settings = Hyperparameters(drift_weight=0, max_grad_norm=1e9)
+    settings = dpo(drift_weight=0, max_grad_norm=1e9)
     norms = []
     for one in (light, heavy):
         scorer = policy_scorer()
@@ -104,33 +108,12 @@ def test_a_pair_of_twice_the_weight_pulls_twice_as_hard() -> None:
     assert norms[1] == pytest.approx(2 * norms[0], rel=1e-5)
 
 
-def test_a_ranking_counts_as_it_is_or_as_its_pairs() -> None:
-    rewards = torch.tensor([0.3, -0.2, 0.9, 0.1], dtype=torch.float64)
-    group = ranking(Verdict((2, 1, 2, 3), 0.5), Verdict((4, 3, 2, 1), 1.0))
-    whole = preference_loss(rewards, group, as_pairs=False)
-    assert float(whole) == pytest.approx(
-        0.5 * float(plackett_luce_loss(rewards, (2, 1, 2, 3))) + float(plackett_luce_loss(rewards, (4, 3, 2, 1)))
-    )
-    first = [(1, 0), (1, 2), (1, 3), (0, 3), (2, 3)]
-    second = [(3, 2), (3, 1), (3, 0), (2, 1), (2, 0), (1, 0)]
-    by_hand = sum(
-        weight / 3 * float(pair_loss(rewards[better] - rewards[worse]))
-        for weight, pairs in ((0.5, first), (1.0, second))
-        for better, worse in pairs
-    )
-    assert float(preference_loss(rewards, group, as_pairs=True)) == pytest.approx(by_hand)
-    two = pair(0, weight=0.7)
-    assert float(preference_loss(rewards[:2], two, as_pairs=False)) == pytest.approx(
-        0.7 * float(plackett_luce_loss(rewards[:2], (1, 2)))
-    )
-
-
 def test_training_on_a_ranking_brings_its_order_about() -> None:
-    group = ranking(Verdict((3, 1, 1, 2), 1.0))
+    group = ranking(Verdict((3, 1, 1, 2), (0, 0, 0, 0), 1.0))
     reference = reference_for([group])
     scorer = policy_scorer()
     optimizer = torch.optim.AdamW(scorer.model.parameters())
-    settings = Hyperparameters(drift_weight=0, likelihood_weight=0)
+    settings = dpo(drift_weight=0, likelihood_weight=0)
     for _ in range(40):
         training_step(scorer, optimizer, [group], reference, settings, rate=1e-3, mean_weight=1.0)
     sequences = group.tree.sequences
@@ -146,7 +129,7 @@ def test_the_drift_term_is_the_same_kept_in_memory_or_computed_anew() -> None:
     for reference in (kept, anew):
         scorer = policy_scorer()
         optimizer = torch.optim.SGD(scorer.model.parameters())
-        figures = training_step(scorer, optimizer, pairs, reference, Hyperparameters(), rate=0.0, mean_weight=1.0)
+        figures = training_step(scorer, optimizer, pairs, reference, dpo(), rate=0.0, mean_weight=1.0)
         drifts.append(figures["drift"])
     assert drifts[0] == pytest.approx(drifts[1], rel=1e-5)
     assert drifts[0] > 0
@@ -157,7 +140,7 @@ def test_the_first_tokens_of_a_completion_may_drift_freely() -> None:
     reference = reference_for(pairs)
     scorer = policy_scorer()
     optimizer = torch.optim.SGD(scorer.model.parameters())
-    settings = Hyperparameters(drift_skip_tokens=6)
+    settings = dpo(drift_skip_tokens=6)
     figures = training_step(scorer, optimizer, pairs, reference, settings, rate=0.0, mean_weight=1.0)
     assert figures["drift"] == 0
 
@@ -170,4 +153,4 @@ def test_a_loss_that_is_not_a_number_stops_training_with_advice() -> None:
         scorer.model.get_output_embeddings().weight[21] = torch.nan
     optimizer = torch.optim.SGD(scorer.model.parameters())
     with pytest.raises(DivergedError, match="lower learning rate"):
-        training_step(scorer, optimizer, pairs, reference, Hyperparameters(), rate=0.1, mean_weight=1.0)
+        training_step(scorer, optimizer, pairs, reference, dpo(), rate=0.1, mean_weight=1.0)

@@ -1,31 +1,59 @@
-"""The losses, against numbers worked by hand and against TRL."""
+"""The losses, against numbers worked by hand; `test_preferences` has them against TRL."""
 
 import math
 from itertools import pairwise, permutations
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.factories.serving import random_model
-from trainer.chat import completion_token_ids, prompt_token_ids
-from trainer.contract.base import Message
-from trainer.logps import fitting_scorer
-from trainer.objectives import dpo_loss, drift_kl, likelihood_loss, pair_loss, plackett_luce_loss, reward_margins
-from trainer.packing import Tokens
+from trainer.objectives.pairs import (
+    apo_down_loss,
+    apo_zero_loss,
+    dpo_loss,
+    hinge_loss,
+    ipo_loss,
+    orpo_loss,
+    robust_dpo_loss,
+    simpo_loss,
+)
+from trainer.objectives.rankings import plackett_luce_loss
+from trainer.objectives.terms import drift_kl, likelihood_loss
+
+CHOSEN, REJECTED = (torch.tensor([value], dtype=torch.float64) for value in (1.0, -1.5))
+"""Log-ratios of one pair: policy and reference say -10 and -11 of the chosen one, -12 and -10.5 of the rejected one."""
 
 
-def test_the_dpo_loss_is_the_number_worked_by_hand() -> None:
-    # Policy: chosen -10, rejected -12, so 2 in favour. Reference: -11 and -10.5, so 0.5 against.
-    # Margin at beta 0.1: 0.1 * (2 - (-0.5)) = 0.25. Loss: log(1 + e^-0.25) = log(1.778801) = 0.575940.
-    logps = [torch.tensor([value], dtype=torch.float64) for value in (-10.0, -12.0, -11.0, -10.5)]
-    assert reward_margins(*logps, beta=0.1).item() == pytest.approx(0.25)
-    assert dpo_loss(*logps, beta=0.1).item() == pytest.approx(0.575940, abs=1e-6)
+def test_the_losses_of_a_pair_are_the_numbers_worked_by_hand() -> None:
+    # The margin of rewards at beta 0.1 is 0.1 * (1 + 1.5) = 0.25, and log(1 + e^-0.25) = log 1.778801 = 0.575940.
+    assert dpo_loss(CHOSEN, REJECTED, beta=0.1).item() == pytest.approx(0.575940, abs=1e-6)
+    # Wanting a margin of 0.25 is no margin left: log 2. A wrong way round costs log(1 + e^0.25) = 0.825940.
+    assert dpo_loss(CHOSEN, REJECTED, beta=0.1, margin=0.25).item() == pytest.approx(0.693147, abs=1e-6)
+    smoothed = dpo_loss(CHOSEN, REJECTED, beta=0.1, label_smoothing=0.2)
+    assert smoothed.item() == pytest.approx(0.8 * 0.575940 + 0.2 * 0.825940, abs=1e-6)
+    robust = robust_dpo_loss(CHOSEN, REJECTED, beta=0.1, flip_rate=0.2)
+    assert robust.item() == pytest.approx((0.8 * 0.575940 - 0.2 * 0.825940) / 0.6, abs=1e-6)
+    assert ipo_loss(CHOSEN, REJECTED, beta=0.1).item() == pytest.approx((2.5 - 5) ** 2)
+    assert hinge_loss(CHOSEN, REJECTED, beta=0.1).item() == pytest.approx(0.75)
+    assert hinge_loss(CHOSEN, REJECTED, beta=0.5).item() == 0
+    # Log-probabilities per token -1 and -1.5: 2 * 0.5 - 0.75 = 0.25 once more.
+    per_token = (torch.tensor([-1.0]), torch.tensor([-1.5]))
+    assert simpo_loss(*per_token, beta=2.0, gamma=0.75).item() == pytest.approx(0.575940, abs=1e-6)
+    # Probabilities 1/2 and 1/4 have odds 1 and 1/3: log(1 + 1/3) = 0.287682.
+    halves = (torch.tensor([0.5]).log(), torch.tensor([0.25]).log())
+    assert orpo_loss(*halves).item() == pytest.approx(0.287682, abs=1e-6)
+    # sigmoid(-0.1) = 0.475021, sigmoid(-0.15) = 0.462570; sigmoid(0.1) = 0.524979, sigmoid(-0.25) = 0.437823.
+    assert apo_zero_loss(CHOSEN, REJECTED, beta=0.1).item() == pytest.approx(0.475021 + 0.462570, abs=1e-6)
+    assert apo_down_loss(CHOSEN, REJECTED, beta=0.1).item() == pytest.approx(0.524979 + 0.437823, abs=1e-6)
+
+
+def test_a_robust_loss_over_flipped_verdicts_is_on_average_the_loss_without_them() -> None:
+    right = robust_dpo_loss(CHOSEN, REJECTED, beta=0.3, flip_rate=0.1)
+    wrong = robust_dpo_loss(REJECTED, CHOSEN, beta=0.3, flip_rate=0.1)
+    assert (0.9 * right + 0.1 * wrong).item() == pytest.approx(dpo_loss(CHOSEN, REJECTED, beta=0.3).item())
 
 
 def test_a_policy_that_is_its_reference_has_the_loss_of_a_coin_toss() -> None:
-    chosen, rejected = torch.tensor([-3.0, -50.0]), torch.tensor([-9.0, -1.0])
-    assert dpo_loss(chosen, rejected, chosen, rejected, beta=0.3).tolist() == pytest.approx([0.693147] * 2, abs=1e-6)
+    assert dpo_loss(torch.zeros(2), torch.zeros(2), beta=0.3).tolist() == pytest.approx([0.693147] * 2, abs=1e-6)
 
 
 def by_orders(rewards: list[float], ranks: tuple[int, ...]) -> float:
@@ -71,7 +99,9 @@ def test_a_ranking_with_ties_has_the_likelihood_of_all_orders_that_agree_with_it
 
 def test_a_ranking_of_two_is_a_pair_and_one_of_ties_alone_says_nothing() -> None:
     rewards = torch.tensor([0.7, -0.4], dtype=torch.float64)
-    assert plackett_luce_loss(rewards, (1, 2)).item() == pytest.approx(pair_loss(rewards[0] - rewards[1]).item())
+    assert plackett_luce_loss(rewards, (1, 2)).item() == pytest.approx(
+        dpo_loss(rewards[:1], rewards[1:], beta=1.0).item()
+    )
     assert plackett_luce_loss(rewards, (1, 1)).item() == 0
 
 
@@ -91,44 +121,3 @@ def test_drift_is_the_kl_divergence_worked_by_hand() -> None:
     reference = torch.tensor([[0.5, 0.5], [0.5, 0.5]]).log()
     policy = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log()
     assert drift_kl(policy, reference).tolist() == pytest.approx([0.143841, 0.0], abs=1e-6)
-
-
-def test_the_dpo_loss_is_that_of_trl_on_the_same_pairs(tmp_path: Path) -> None:
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
-
-    policy, tokenizer = random_model(seed=1)
-    reference, _ = random_model(seed=2)
-    pairs = [
-        ("How are you?", "Fine, thank you!", "No."),
-        ("Name a fruit", "Apple", "A pear, I would say"),
-        ("x", "y", "z"),
-    ]
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": prompt}],
-            "chosen": [{"role": "assistant", "content": chosen}],
-            "rejected": [{"role": "assistant", "content": rejected}],
-        }
-        for prompt, chosen, rejected in pairs
-    ]
-    config = DPOConfig(output_dir=str(tmp_path), beta=0.2, use_cpu=True, report_to="none", bf16=False, max_length=128)
-    trl_trainer = DPOTrainer(
-        policy, reference, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
-    )
-    batch = trl_trainer.data_collator([trl_trainer.train_dataset[index] for index in range(len(pairs))])
-    policy.eval()
-    theirs = trl_trainer.compute_loss(policy, batch).item()
-
-    sequences = [
-        Tokens(
-            tuple(prompt_token_ids(tokenizer, [Message(role="user", content=pair[0])])),
-            tuple(completion_token_ids(tokenizer, pair[side])),
-        )
-        for side in (1, 2)
-        for pair in pairs
-    ]
-    sides = [torch.tensor(fitting_scorer(model).sequence_logps(sequences)).chunk(2) for model in (policy, reference)]
-    ours = dpo_loss(*sides[0], *sides[1], beta=0.2).mean().item()
-    assert ours == pytest.approx(theirs, rel=1e-5)
-    assert ours != pytest.approx(0.693, abs=0.01)

@@ -30,6 +30,7 @@ from trainer.contract.run import (
     Command,
     Control,
     Hyperparameters,
+    Method,
     MetricsRow,
     ModelRef,
     SnapshotRef,
@@ -75,6 +76,20 @@ def test_a_run_trains_towards_what_was_preferred_and_reports_it(make_run: MakeRu
     assert all(len(prompt.before) == len(prompt.after) == 2 for prompt in report.samples)
     assert report.probes[0].name == "anything"
     assert report.hashes["model"] == weights_sha256(folder / MODEL_FOLDER) != weights_sha256(tiny_model)
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_every_method_trains_towards_what_was_preferred(method: Method, make_run: MakeRun) -> None:
+    settings = Hyperparameters(
+        epochs=4, learning_rate=1e-3, drift_weight=0, beta=2.0 if method is Method.SIMPO else 0.2, label_smoothing=0.1
+    )
+    folder = make_run(method=method, hyperparameters=settings)
+    assert run(folder) == ExitCode.DONE
+    report = report_of(folder)
+    assert report.before is not None
+    assert report.after is not None
+    assert report.after.preferences.reward_accuracy is not None
+    assert report.after.preferences.reward_accuracy > 0.8
 
 
 def test_metrics_show_a_falling_loss_and_a_bar_that_only_moves_forward(make_run: MakeRun) -> None:

@@ -94,13 +94,23 @@ def test_settings_reach_the_run_and_wrong_ones_come_back_with_a_message(session:
     assert wrong.status_code == 422
     assert 'id="learning_rate-error"' in wrong.text
     assert 'value="3"' in wrong.text
+    unknown = browser.post(f"/models/{site.line.id}/runs", data={"method": "guessing", "batch_comparisons": "0"})
+    assert unknown.status_code == 422
+    assert 'id="method-error"' in unknown.text
+    assert 'id="batch_comparisons-error"' in unknown.text
     settings = {"learning_rate": "0.00001", "epochs": "1", "drift_weight": "0", "seed": "9", "holds_back": "true"}
+    settings |= {"method": "ipo", "rankings": "pairs", "batch_comparisons": "4"}
     answer = browser.post(f"/models/{site.line.id}/runs", data=settings)
     assert answer.status_code == 303
     run = session.get_one(Run, int(answer.headers["location"].rpartition("/")[2]))
     assert (run.seed, run.deploys_when_passed) == (9, False)
     assert (run.hyperparameters["learning_rate"], run.hyperparameters["drift_weight"]) == (1e-5, 0)
     assert run.hyperparameters["beta"] == 0.1
+    assert (run.method, run.hyperparameters["rankings"], run.hyperparameters["batch_comparisons"]) == (
+        "ipo",
+        "pairs",
+        4,
+    )
 
 
 def test_a_run_under_way_shows_how_far_it_is_and_asks_again(session: Session, site: Site) -> None:

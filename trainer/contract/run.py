@@ -39,6 +39,21 @@ class ModelRef(Contract):
     sha256: str
 
 
+class Method(StrEnum):
+    """What training minimises; `trainer/objectives` has each with its source."""
+
+    DPO = "dpo"
+    DPO_NORMALISED = "dpo_normalised"
+    """DPO by log-ratios per token, so that length by itself counts for nothing."""
+    ROBUST_DPO = "robust_dpo"
+    IPO = "ipo"
+    HINGE = "hinge"
+    SIMPO = "simpo"
+    ORPO = "orpo"
+    APO_ZERO = "apo_zero"
+    APO_DOWN = "apo_down"
+
+
 class Hyperparameters(Contract):
     """Defaults are for a small model (about 1 to 20 M parameters); see docs/training.md.
 
@@ -63,7 +78,15 @@ class Hyperparameters(Contract):
     max_tokens: Annotated[int, Field(ge=8)] | None = None
     """Prompt and completion together; longer completions are dropped and counted. Null: the model's context."""
     rankings: Literal["plackett_luce", "pairs"] = "plackett_luce"
-    """How a ranking of three or more counts: as it is, or as the pairs that it sets apart."""
+    """How a ranking of three or more counts: as it is, or as the pairs that it sets apart. Methods other than `dpo`,
+    `dpo_normalised` and `simpo` know pairs alone, and so does whatever has a margin or smoothing."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Share of verdicts that are thought to be the wrong way round; for `dpo`, `dpo_normalised` and `robust_dpo`."""
+    strength_margin: Annotated[float, Field(ge=0)] = 0.0
+    """How much more reward a completion should have that was preferred by one level of strength more than barely; for
+    `dpo` and `dpo_normalised`."""
+    gamma: Annotated[float, Field(ge=0)] = 0.5
+    """Margin between rewards in `simpo`."""
 
 
 class Budget(Contract):
@@ -109,7 +132,7 @@ class RunRequest(Contract):
     base_model: ModelRef
     start: ModelRef
     reference: ModelRef
-    method: Literal["dpo"] = "dpo"
+    method: Method = Method.DPO
     hyperparameters: Hyperparameters = Hyperparameters()
     seed: int = 0
     budget: Budget = Budget()

@@ -19,7 +19,7 @@ from app.queue import enqueue
 from app.training.models import Run, RunState
 from app.wording import gettext as _
 from app.wording import ngettext
-from trainer.contract.run import Budget, Hyperparameters
+from trainer.contract.run import Budget, Hyperparameters, Method
 from trainer.contract.snapshot import SnapshotPolicy
 
 LEAST_TRAINING_PAIRS = 10
@@ -91,6 +91,7 @@ def request_run(
     line: ModelLine,
     person: Person | None,
     now: datetime,
+    method: Method = Method.DPO,
     hyperparameters: Hyperparameters | None = None,
     budget: Budget | None = None,
     seed: int = 0,
@@ -125,7 +126,7 @@ def request_run(
         start_version=started_from,
         reference_version=started_from,
         state=RunState.WAITING,
-        method="dpo",
+        method=method.value,
         hyperparameters=(hyperparameters or Hyperparameters()).model_dump(mode="json"),
         budget=(budget or Budget()).model_dump(mode="json"),
         seed=seed,

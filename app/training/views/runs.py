@@ -18,13 +18,14 @@ from app.templating import is_htmx, render
 from app.training.access import ManagedRun, ReadableLine, ReadableRun, TrainableLine, TrainableRun, visible_lines
 from app.training.looking import run_page, run_rows
 from app.training.models import Run
-from app.training.schemas import OverrideForm, RunForm
+from app.training.schemas import OverrideForm, RunForm, method_title
 from app.training.service.deciding import deploy_passed, override_gate
 from app.training.service.requesting import readiness, request_run, start_choices
 from app.training.service.scheduling import find_due
 from app.training.service.steering import cancel_run, continue_run, pause_run
 from app.training.views.lines import TheSettings
 from app.wording import gettext as _
+from trainer.contract.run import Method
 
 router = APIRouter()
 
@@ -73,6 +74,7 @@ def request_training(
                 line=line,
                 person=person,
                 now=now,
+                method=form.value.method,
                 hyperparameters=form.value.hyperparameters(),
                 seed=form.value.seed,
                 start=form.value.start,
@@ -97,6 +99,7 @@ def _form(
         line=line,
         ready=readiness(session, line=line),
         choices=start_choices(session, line=line),
+        methods=[(method.value, method_title(method)) for method in Method],
         form=shown,
     )
 

@@ -1,0 +1,100 @@
+"""From what policy and reference say of a group's completions to the loss of its verdicts, by the method of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.contract.run import Hyperparameters, Method
+from trainer.groups import Group
+from trainer.objectives.pairs import (
+    apo_down_loss,
+    apo_zero_loss,
+    dpo_loss,
+    hinge_loss,
+    ipo_loss,
+    orpo_loss,
+    robust_dpo_loss,
+    simpo_loss,
+)
+from trainer.objectives.rankings import plackett_luce_loss
+
+OF_REWARDS = {Method.DPO, Method.DPO_NORMALISED, Method.SIMPO}
+"""Methods in which a completion has a reward of its own, so that a whole ranking has a likelihood."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a run minimises."""
+
+    method: Method
+    settings: Hyperparameters
+
+    @property
+    def ranks_whole(self) -> bool:
+        """Whether a ranking of three or more counts as what it is."""
+        bends = self.settings.label_smoothing > 0 or self.settings.strength_margin > 0
+        return self.settings.rankings == "plackett_luce" and self.method in OF_REWARDS and not bends
+
+
+@dataclass(frozen=True)
+class Said:
+    """Of each completion of a group, shape (completions,): log p under the policy in nats, the same less the
+    reference's, and how many tokens it has."""
+
+    logps: Tensor
+    log_ratios: Tensor
+    tokens: Tensor
+
+
+def group_loss(said: Said, group: Group, objective: Objective) -> Tensor:
+    """The loss of a group, its verdicts counting by weight; a scalar.
+
+    A ranking of three or more counts as what it is where the objective allows, else as the pairs that it sets apart. Of
+    two completions both are the same.
+    """
+    if len(group.completions) == 2 or not objective.ranks_whole:
+        return _of_pairs(said, group, objective)
+    rewards = _rewards(said, objective)
+    losses = [verdict.weight * plackett_luce_loss(rewards, verdict.ranks) for verdict in group.verdicts]
+    return torch.stack(losses).sum()
+
+
+def _rewards(said: Said, objective: Objective) -> Tensor:
+    method, settings = objective.method, objective.settings
+    if method is Method.SIMPO:
+        return settings.beta * said.logps / said.tokens
+    if method is Method.DPO_NORMALISED:
+        return settings.beta * said.log_ratios / said.tokens
+    return settings.beta * said.log_ratios
+
+
+def _of_pairs(said: Said, group: Group, objective: Objective) -> Tensor:
+    weights = said.logps.new_tensor([pair.weight for pair in group.pairs])
+    return (weights * _pair_losses(said, group, objective)).sum()
+
+
+def _pair_losses(said: Said, group: Group, objective: Objective) -> Tensor:
+    """The loss of each pair of the group, shape (pairs,)."""
+    method, settings = objective.method, objective.settings
+    beta = settings.beta
+
+    def both(values: Tensor) -> tuple[Tensor, Tensor]:
+        return values[[pair.chosen for pair in group.pairs]], values[[pair.rejected for pair in group.pairs]]
+
+    if method in {Method.DPO, Method.DPO_NORMALISED}:
+        margin = settings.strength_margin * said.logps.new_tensor([pair.strength for pair in group.pairs])
+        log_ratios = said.log_ratios if method is Method.DPO else said.log_ratios / said.tokens
+        return dpo_loss(*both(log_ratios), beta=beta, margin=margin, label_smoothing=settings.label_smoothing)
+    if method is Method.ROBUST_DPO:
+        return robust_dpo_loss(*both(said.log_ratios), beta=beta, flip_rate=settings.label_smoothing)
+    if method is Method.IPO:
+        return ipo_loss(*both(said.log_ratios / said.tokens), beta=beta)
+    if method is Method.SIMPO:
+        return simpo_loss(*both(said.logps / said.tokens), beta=beta, gamma=settings.gamma)
+    if method is Method.ORPO:
+        return orpo_loss(*both(said.logps / said.tokens))
+    loss = {Method.HINGE: hinge_loss, Method.APO_ZERO: apo_zero_loss, Method.APO_DOWN: apo_down_loss}[method]
+    return loss(*both(said.log_ratios), beta=beta)
