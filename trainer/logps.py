@@ -23,16 +23,12 @@ from transformers import PreTrainedModel
 
 from trainer.completion_head import completion_logps
 from trainer.errors import ModelError
+from trainer.memory import Limits
 from trainer.objectives.terms import drift_kl
 from trainer.packing import Pack, Tokens, Tree, packed, padded, runs_that_fit, trees_of
 from trainer.tree_attention import TREE_ATTENTION
 
 log = logging.getLogger(__name__)
-
-LOGITS_PER_FORWARD = 64_000_000
-"""Most numbers that the head may produce at once (256 MB in float32); longer work is split."""
-TOKENS_PER_FORWARD = 16_384
-"""Most tokens, padding included, that go through the model at once."""
 
 _TRIED = Tree((7, 11, 13, 17, 19), ((23, 29, 31, 37), (41, 43), (47,)))
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -62,6 +58,7 @@ class Scorer:
         self.model = model
         self.in_trees = in_trees
         self.own_head = own_head
+        self.limits = Limits()
 
     def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
         """One forward over the trees; `reference_logps` are the reference's `distributions` of the same trees."""
@@ -111,7 +108,7 @@ class Scorer:
         if not self.in_trees:
             read = max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
         scored = sum(tree.scored_tokens for tree in trees)
-        return read <= TOKENS_PER_FORWARD and scored * vocabulary_size(self.model) <= LOGITS_PER_FORWARD
+        return read <= self.limits.tokens and scored * vocabulary_size(self.model) <= self.limits.logits
 
     def _laid_out(self, trees: Sequence[Tree]) -> Pack:
         return (packed if self.in_trees else padded)(trees, device=self.model.device)

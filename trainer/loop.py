@@ -7,6 +7,7 @@ numbers of one that was not (same machine, same threads).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from trainer.contract.steps import Step, passing
 from trainer.errors import DivergedError
 from trainer.groups import Group, PreferencePair, sides
 from trainer.logps import Scorer
+from trainer.memory import ran_out_of_memory
 from trainer.objectives.terms import likelihood_loss
 from trainer.packing import Tree
 from trainer.preferences import Objective, Said, group_loss
 from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
+
+log = logging.getLogger(__name__)
 
 WATCHED_PAIRS = 128
 """Most held-out pairs that are looked at during training; before and after it, all are."""
@@ -126,10 +130,49 @@ def training_step(
     `rate` is the learning rate. A group counts by its weight over `mean_weight`, that of all groups trained on.
     """
     policy = scorer.model
-    hyperparameters = objective.settings
     for settings in optimizer.param_groups:
         settings["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
+    figures = _gradients(scorer, optimizer, batch, reference, objective, mean_weight=mean_weight)
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), objective.settings.max_grad_norm)
+    figures["grad_norm"] = float(norm)
+    if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
+        raise DivergedError(
+            f"The loss is {figures['loss']} and its gradient {figures['grad_norm']}: training has gone astray. "
+            "Start a new run with a lower learning rate."
+        )
+    optimizer.step()
+    return figures
+
+
+def _gradients(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[Group],
+    reference: Reference,
+    objective: Objective,
+    *,
+    mean_weight: float,
+) -> dict[str, float]:
+    """Set the gradient of the batch's loss, and return its metrics.
+
+    Where memory runs out, all is done again in parts of half the size: the gradient is a sum over parts.
+    """
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        try:
+            return _summed_gradients(scorer, batch, reference, objective, mean_weight=mean_weight)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error) or not scorer.limits.can_be_halved:
+                raise
+        scorer.limits = scorer.limits.halved()
+        log.warning("Memory ran out; going on in parts of half the size.", extra={"fields": dict(scorer.limits)})
+
+
+def _summed_gradients(
+    scorer: Scorer, batch: Sequence[Group], reference: Reference, objective: Objective, *, mean_weight: float
+) -> dict[str, float]:
+    """Add the gradient of each part to what is there, and return the batch's metrics."""
+    hyperparameters = objective.settings
     skip = hyperparameters.drift_skip_tokens
     drift_tokens = sum(max(0, len(completion) - skip) for group in batch for completion in group.completions)
     figures: dict[str, float] = {}
@@ -148,14 +191,6 @@ def training_step(
         loss.backward()  # type: ignore[no-untyped-call]
         _add_up(figures, {"loss": loss, **terms})
         _add_up(figures, {name: value / len(batch) for name, value in losses.watched.items()})
-    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), hyperparameters.max_grad_norm)
-    figures["grad_norm"] = float(norm)
-    if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
-        raise DivergedError(
-            f"The loss is {figures['loss']} and its gradient {figures['grad_norm']}: training has gone astray. "
-            "Start a new run with a lower learning rate."
-        )
-    optimizer.step()
     return figures
 
 

@@ -36,6 +36,7 @@ from trainer.evaluate import Examination, Measured, examination, measure, probe_
 from trainer.groups import DROP_REASONS, Group, PreferencePair, preference_groups, preference_pairs, ranked_texts, sides
 from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import train
+from trainer.memory import Limits, fitting_limits
 from trainer.models import context_tokens, load_model, stored_dtype, verify_model
 from trainer.preferences import Objective
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
@@ -43,6 +44,7 @@ from trainer.reference import Reference, add_to_table, prepare_reference, read_t
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
 
 BEFORE_FILE = "before.json"
+LIMITS_FILE = "limits.json"
 REFERENCE_FOLDER = "reference"
 SMALL_MODEL_PARAMETERS = 4_000_000
 ROOM_FILE = "room"
@@ -213,6 +215,8 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
             request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
         findings.exam = exam
+        limits = _limits(checkpoints, models)
+        models.policy.limits = models.reference.limits = limits
     passing(Step.TRAINING_LOADED)
     with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(found.held_out)} held-out pairs."):
         findings.before = _measured_before(checkpoints, models, exam, recorder)
@@ -305,6 +309,14 @@ def _tokenized(request: RunRequest, snapshot: Snapshot, models: Models, findings
             "freeze a new snapshot and start a new run."
         )
     return found
+
+
+def _limits(checkpoints: Path, models: Models) -> Limits:
+    """How much goes through a model at once: as when the run first started, else what memory allows now."""
+    path = checkpoints / LIMITS_FILE
+    if not path.is_file():
+        write_json(path, fitting_limits(models.policy))
+    return read_json(path, Limits)
 
 
 def _listed(dropped: Counter[str]) -> str:

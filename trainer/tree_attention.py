@@ -18,17 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from trainer.attention import attend, plain_scaling, scores_of, wide
 from trainer.packing import Pack, Trunk
 
 TREE_ATTENTION = "palate-trees"
-
-HARMLESS = frozenset({"dropout", "is_causal", "position_ids", "use_cache", "output_attentions", "output_hidden_states"})
-"""What models hand to their attention that changes nothing here. Anything else (a sliding window, attention sinks,
-soft-capped scores) makes an attention that this one is not."""
-
-
-class OtherAttentionError(Exception):
-    """The model wants another attention than plain scaled dot products."""
 
 
 def _attention(
@@ -43,13 +36,7 @@ def _attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; `query` has the shape (1, heads, tokens, head size)."""
-    wanted = [name for name, value in others.items() if value is not None and name not in HARMLESS]
-    if wanted or attention_mask is not None or (others.get("dropout") or 0.0) > 0:
-        raise OtherAttentionError(f"its attention takes {', '.join(wanted) or 'a mask or dropout'}")
-    shared = query.shape[1] // key.shape[1]
-    if shared > 1:
-        key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scaling = plain_scaling(query, attention_mask, scaling, others)
     found: Tensor = _OverTrees.apply(query, key, value, scaling, pack.trunks)  # type: ignore[no-untyped-call]
     return found.transpose(1, 2), None
 
@@ -58,7 +45,7 @@ AttentionInterface.register(TREE_ATTENTION, _attention)
 
 
 class _OverTrees(torch.autograd.Function):
-    """Queries, keys and values of shape (1, heads, tokens, head size); so is what is found."""
+    """Queries (1, heads, tokens, head size); keys and values have as many heads or fewer, each for several queries."""
 
     @staticmethod
     def forward(  # noqa: PLR0917  (autograd hands them over by position)
@@ -66,8 +53,11 @@ class _OverTrees(torch.autograd.Function):
     ) -> Tensor:
         batch, heads, tokens, _ = query.shape
         found = query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
-        wide = torch.promote_types(query.dtype, torch.float32)
-        mass = query.new_empty(batch, tokens, heads, dtype=wide).transpose(1, 2)
+        of_scores = torch.promote_types(query.dtype, torch.float32)
+        mass = query.new_empty(batch, tokens, heads, dtype=of_scores).transpose(1, 2)
+        ctx.scaling, ctx.trunks = scaling, trunks
+        ctx.save_for_backward(query, key, value, found, mass)
+        key, value = _for_each_head(key, heads), _for_each_head(value, heads)
         for queries, keys, causal in _own(trunks):
             found[:, :, queries], mass[:, :, queries] = attend(
                 query[:, :, queries], key[:, :, keys], value[:, :, keys], causal=causal, scaling=scaling
@@ -79,13 +69,13 @@ class _OverTrees(torch.autograd.Function):
             share = torch.sigmoid(mass_there - mass[:, :, queries]).unsqueeze(-1).to(found.dtype)
             found[:, :, queries] = found[:, :, queries].lerp(there, share)
             mass[:, :, queries] = torch.logaddexp(mass_there, mass[:, :, queries])
-        ctx.save_for_backward(query, key, value, found, mass)
-        ctx.scaling, ctx.trunks = scaling, trunks
         return found
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, found, mass = ctx.saved_tensors
+        key_heads, heads = key.shape[1], query.shape[1]
+        key, value = _for_each_head(key, heads), _for_each_head(value, heads)
         of_query, of_key, of_value = (torch.empty_like(tensor) for tensor in (query, key, value))
         for queries, keys, causal in _own(ctx.trunks):  # every token once, so these are set
             of_query[:, :, queries], of_key[:, :, keys], of_value[:, :, keys] = gradients(
@@ -100,7 +90,16 @@ class _OverTrees(torch.autograd.Function):
             of_query[:, :, queries] += more[0]
             of_key[:, :, keys] += more[1]
             of_value[:, :, keys] += more[2]
-        return of_query, of_key, of_value, None, None
+        return of_query, _for_key_heads(of_key, key_heads), _for_key_heads(of_value, key_heads), None, None
+
+
+def _for_each_head(tensor: Tensor, heads: int) -> Tensor:
+    return tensor if tensor.shape[1] == heads else tensor.repeat_interleave(heads // tensor.shape[1], 1)
+
+
+def _for_key_heads(gradient: Tensor, key_heads: int) -> Tensor:
+    batch, _, tokens, size = gradient.shape
+    return gradient.reshape(batch, key_heads, -1, tokens, size).sum(2)
 
 
 _Part = tuple[slice, slice, bool]
@@ -117,21 +116,6 @@ def _to_prompts(trunks: Sequence[Trunk]) -> Iterator[_Part]:
     for trunk in trunks:
         if trunk.each:
             yield trunk.branches, trunk.prompt, False
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
-    """What each query finds (batch, heads, queries, head size), and the log-sum-exp of its scores."""
-    if query.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
-            query, key, value, 0.0, causal, scale=scaling
-        )
-    return attend_plainly(query, key, value, causal=causal, scaling=scaling)
-
-
-def attend_plainly(query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
-    """The same by plain operations, for devices whose kernel torch does not offer with the log-sum-exp."""
-    scores = _scores(query, key, causal=causal, scaling=scaling)
-    return scores.softmax(-1).to(value.dtype) @ value, scores.logsumexp(-1)
 
 
 def gradients(  # noqa: PLR0917  (as in the formulas)
@@ -151,21 +135,9 @@ def plain_gradients(  # noqa: PLR0917
     *, causal: bool, scaling: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The same by plain operations, for devices whose kernel torch does not offer with the log-sum-exp."""
-    shares = (_scores(query, key, causal=causal, scaling=scaling) - mass.unsqueeze(-1)).exp()
+    shares = (scores_of(query, key, scaling=scaling, causal=causal) - mass.unsqueeze(-1)).exp()
     of_value = shares.to(gradient.dtype).transpose(-1, -2) @ gradient
-    to_value = _wide(gradient @ value.transpose(-1, -2))
-    constant = (_wide(gradient) * _wide(found)).sum(-1, keepdim=True)
+    to_value = wide(gradient @ value.transpose(-1, -2))
+    constant = (wide(gradient) * wide(found)).sum(-1, keepdim=True)
     of_scores = (shares * (to_value - constant) * scaling).to(query.dtype)
     return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value
-
-
-def _scores(query: Tensor, key: Tensor, *, causal: bool, scaling: float) -> Tensor:
-    scores = _wide(query @ key.transpose(-1, -2)) * scaling
-    if causal:
-        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(ahead, -torch.inf)
-    return scores
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -9,10 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.factories.serving import random_model
-from trainer import logps as logps_module
 from trainer import tree_attention
+from trainer.attention import attend_plainly
 from trainer.errors import ModelError
 from trainer.logps import Scorer, fitting_scorer
+from trainer.memory import Limits
 from trainer.packing import Tokens, Tree, trees_of
 
 PLAIN = ["llama", "gpt2", "qwen3"]
@@ -73,7 +74,7 @@ def test_plain_operations_attend_as_the_kernel_does(monkeypatch: pytest.MonkeyPa
     gradients = []
     for plainly in (False, True):
         if plainly:
-            monkeypatch.setattr(tree_attention, "attend", tree_attention.attend_plainly)
+            monkeypatch.setattr(tree_attention, "attend", attend_plainly)
             monkeypatch.setattr(tree_attention, "gradients", tree_attention.plain_gradients)
         gradients.append(gradient_of(model, scorer.score(trees).logps.sum()))
     for name, value in gradients[0].items():
@@ -119,12 +120,12 @@ def test_sequences_of_one_prompt_share_a_tree_and_each_is_computed_once() -> Non
 
 
 @pytest.mark.parametrize("in_trees", [True, False])
-def test_work_that_is_too_large_for_one_forward_is_split(in_trees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_is_too_large_for_one_forward_is_split(in_trees: bool) -> None:
     trees = some_trees(20)
     sequences = [sequence for tree in trees for sequence in tree.sequences]
     scorer = Scorer(random_model()[0], in_trees=in_trees, own_head=False)
     whole = scorer.sequence_logps(sequences)
-    monkeypatch.setattr(logps_module, "TOKENS_PER_FORWARD", 150)
+    scorer.limits = Limits(tokens=150)
     parts = list(scorer.in_parts(trees))
     assert sorted((tree for part in parts for tree in part), key=str) == sorted(trees, key=str)
     assert len(parts) > 5

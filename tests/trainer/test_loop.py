@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from tests.factories.serving import random_model
-from trainer import logps as logps_module
 from trainer.contract.run import Hyperparameters, Method
 from trainer.errors import DivergedError
 from trainer.groups import Group, Verdict
 from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import batch_indices, groups_in_parts, planned_steps, rate_factor, training_step
+from trainer.memory import Limits
 from trainer.preferences import Objective
 from trainer.reference import Reference, prepare_reference
 
@@ -75,15 +75,15 @@ def test_the_rate_rises_through_the_warm_up_and_then_falls_in_a_line() -> None:
     assert rate_factor(1, 1, warmup_fraction=0) == pytest.approx(0.5)
 
 
-def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
     verdicts = (Verdict((2, 1, 2, 3), (0, 0, 0, 0), 0.5), Verdict((1, 2, 3, 4), (0, 0, 0, 0), 0.25))
     groups = [*(pair(number, weight=1 / (1 + number)) for number in range(6)), ranking(*verdicts), pair(0)]
     reference = reference_for(groups)
     gradients, losses = [], []
     for limit in (10**6, 30):
-        monkeypatch.setattr(logps_module, "TOKENS_PER_FORWARD", limit)
         policy, _ = random_model(seed=4)
         scorer = fitting_scorer(policy.double())
+        scorer.limits = Limits(tokens=limit)
         optimizer = torch.optim.SGD(policy.parameters())
         figures = training_step(scorer, optimizer, groups, reference, dpo(max_grad_norm=1e9), rate=0.0, mean_weight=0.4)
         losses.append(figures)

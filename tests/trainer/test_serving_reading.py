@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.factories.serving import random_model
-from trainer.serving.attention import _attend, attend_plainly
+from trainer.attention import attend, attend_plainly
 from trainer.serving.errors import BrokenModelError
 from trainer.serving.reading import Reader, SeparateReader, SharedReader, fitting_reader
 
@@ -91,8 +91,8 @@ def test_the_processors_kernel_and_plain_operations_find_the_same() -> None:
     generator = torch.Generator().manual_seed(1)
     query, keys, values = (torch.randn(3, 2, length, 8, generator=generator) for length in (4, 20, 20))
     mask = torch.zeros(3, 1, 1, 20).masked_fill_(torch.arange(20) >= 15, -torch.inf)
-    found, mass = _attend(query, keys, values, mask, 0.3)
-    plainly, mass_plainly = attend_plainly(query, keys, values, mask, 0.3)
+    found, mass = attend(query, keys, values, mask=mask, scaling=0.3)
+    plainly, mass_plainly = attend_plainly(query, keys, values, mask=mask, scaling=0.3)
     torch.testing.assert_close(found, plainly)
     torch.testing.assert_close(mass, mass_plainly)
     scores = query @ keys.transpose(-1, -2) * 0.3 + mask

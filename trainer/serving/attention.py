@@ -18,18 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from trainer.attention import attend, plain_scaling
+
 SHARED_ATTENTION = "palate-shared"
 
-_HARMLESS = {"dropout", "is_causal", "position_ids", "use_cache", "output_attentions", "output_hidden_states"}
-"""What models hand to their attention that changes nothing here. Anything else (a sliding window, attention sinks,
-soft-capped scores) makes an attention that this one is not."""
 _COPIED_TOKENS = 512
 """A prompt of fewer tokens, counted once for every row, is copied to its rows: cheaper than attending apart."""
 _LEAST_ROOM = 64
-
-
-class CannotShareError(Exception):
-    """The model wants another attention than the one that can be shared."""
 
 
 class Memory(Protocol):
@@ -51,11 +46,8 @@ def _attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; `query` has the shape (batch, heads, tokens, head size)."""
-    wanted = [name for name, value in others.items() if value is not None and name not in _HARMLESS]
-    if wanted or attention_mask is not None:
-        raise CannotShareError(f"its attention takes {', '.join(wanted) or 'a mask'}")
+    scaling = plain_scaling(query, attention_mask, scaling, others)
     layer: Any = module.layer_idx
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     return memory.attend(layer, query, key, value, scaling=scaling), None
 
 
@@ -165,7 +157,7 @@ class RowMemory:
         mask = None if self._mask is None else self._mask.to(query.dtype)
         # Heads that share keys stand beside one another as if they were tokens.
         query = query.reshape(rows, key.shape[1], -1, query.shape[-1])
-        found, mass = _attend(query, keys[:rows, :, :width], values[:rows, :, :width], mask, scaling)
+        found, mass = attend(query, keys[:rows, :, :width], values[:rows, :, :width], scaling=scaling, mask=mask)
         for prompt, rows_here in self._apart:
             there, mass_there = _attend_together(query[rows_here], *prompt.layers[layer], scaling)
             share = torch.sigmoid(mass_there - mass[rows_here]).unsqueeze(-1).to(found.dtype)
@@ -184,30 +176,11 @@ class RowMemory:
         return keys, values
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float) -> tuple[Tensor, Tensor]:
-    """What each query (batch, heads, queries, head size) finds, and the log-sum-exp of its scores."""
-    if query.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
-            query, keys, values, 0.0, False, attn_mask=mask, scale=scaling
-        )
-    return attend_plainly(query, keys, values, mask, scaling)
-
-
-def attend_plainly(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float
-) -> tuple[Tensor, Tensor]:
-    """The same by plain operations, for devices whose kernel torch does not offer with the log-sum-exp."""
-    scores = (query @ keys.transpose(-1, -2)).float() * scaling
-    if mask is not None:
-        scores = scores + mask
-    return scores.softmax(-1).to(values.dtype) @ values, scores.logsumexp(-1)
-
-
 def _attend_together(query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
     """The queries of several rows to one prompt's keys (1, heads, tokens, head size), which are read once."""
     rows, heads, queries, size = query.shape
     side_by_side = query.transpose(0, 1).reshape(1, heads, rows * queries, size)
-    found, mass = _attend(side_by_side, keys, values, None, scaling)
+    found, mass = attend(side_by_side, keys, values, scaling=scaling)
     found = found.reshape(heads, rows, queries, -1).transpose(0, 1)
     return found, mass.reshape(heads, rows, queries).transpose(0, 1)
 

@@ -1,0 +1,87 @@
+"""How much goes through a model at once, and what happens where that was too much."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.factories.serving import random_model
+from tests.trainer.test_loop import dpo, pair, policy_scorer, reference_for
+from trainer import memory
+from trainer.logps import Scores, fitting_scorer
+from trainer.loop import groups_in_parts, training_step
+from trainer.memory import Limits, bytes_left, bytes_per_token, fitting_limits, ran_out_of_memory
+from trainer.packing import Tree
+
+
+def test_a_token_takes_as_much_as_is_kept_of_it_and_twice_that_in_float64() -> None:
+    single = bytes_per_token(policy_scorer())
+    double = bytes_per_token(fitting_scorer(random_model(seed=4)[0].double()))
+    # Two layers of width 32: at least inputs, queries, keys, values, results and both halves of the feed-forward.
+    assert single > 2 * (6 * 32 + 2 * 64) * 4
+    assert double == pytest.approx(2 * single, rel=0.1)
+
+
+def test_limits_follow_from_what_is_left_and_are_never_more_than_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = policy_scorer()
+    assert fitting_limits(scorer) == Limits()
+    monkeypatch.setattr(memory, "bytes_left", lambda device: 4 * 5000 * bytes_per_token(scorer))
+    assert fitting_limits(scorer).tokens == 5000
+    monkeypatch.setattr(memory, "bytes_left", lambda device: 0)
+    assert fitting_limits(scorer) == Limits(tokens=256, logits=1_000_000)
+
+
+def test_a_control_group_leaves_less_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bytes_left(torch.device("cpu")) > 10_000_000
+    (tmp_path / "memory.max").write_text("9000000\n")
+    (tmp_path / "memory.current").write_text("5000000\n")
+    (tmp_path / "memory.stat").write_text("anon 4000000\ninactive_file 1000000\n")
+    monkeypatch.setattr(memory, "_groups", lambda: iter([tmp_path]))
+    assert bytes_left(torch.device("cpu")) == 5_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert bytes_left(torch.device("cpu")) > 10_000_000
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_where_memory_runs_out_the_step_is_done_in_smaller_parts_with_the_same_gradient(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_LEAST_TOKENS", 8)
+    groups = [pair(number) for number in range(6)]
+    reference = reference_for(groups)
+    gradients = []
+    for most in (10**6, 40):
+        scorer = policy_scorer()
+        scorer.model.double()
+        score = scorer.score
+
+        def limited(trees: Sequence[Tree], *given: Any, most: int = most, score: Any = score) -> Scores:
+            if sum(tree.read_tokens for tree in trees) > most:
+                raise error
+            return score(trees, *given)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(scorer, "score", limited)
+        optimizer = torch.optim.SGD(scorer.model.parameters())
+        training_step(scorer, optimizer, groups, reference, dpo(max_grad_norm=1e9), rate=0.0, mean_weight=1.0)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in scorer.model.parameters()]))
+    assert len(groups_in_parts(scorer, groups)) > 1
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-7, atol=1e-10)
+
+
+def test_other_errors_and_a_single_comparison_that_is_too_large_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ran_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+    assert not ran_out_of_memory(RuntimeError("shapes differ"))
+    groups = [pair(1)]
+    reference = reference_for(groups)
+    scorer = policy_scorer()
+
+    def never(*given: Any) -> Scores:
+        raise MemoryError
+
+    monkeypatch.setattr(scorer, "score", never)
+    optimizer = torch.optim.SGD(scorer.model.parameters())
+    with pytest.raises(MemoryError):
+        training_step(scorer, optimizer, groups, reference, dpo(), rate=0.0, mean_weight=1.0)
+    assert not scorer.limits.can_be_halved

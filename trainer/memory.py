@@ -1,0 +1,126 @@
+"""How much goes through a model at once: what memory is left, and how much of it a token of training takes.
+
+Measured once, when a run first starts, and kept with the run: in which parts a batch is computed shows in the last bits
+of a gradient, so a run taken up again must not measure anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from pydantic import Field
+
+from trainer.contract.base import Contract
+from trainer.packing import Tree
+
+if TYPE_CHECKING:
+    from trainer.logps import Scorer
+
+SHARE = 0.5
+"""Of the memory that is left, for what is kept between forward and backward; the rest is for what passes."""
+BYTES_PER_LOGIT = 4
+_LEAST_TOKENS, _LEAST_LOGITS = 256, 1_000_000
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+class Limits(Contract):
+    """The most that one forward takes; one tree at the least, whatever they say."""
+
+    tokens: Annotated[int, Field(ge=1)] = 16_384
+    """Read at once, padding included."""
+    logits: Annotated[int, Field(ge=1)] = 64_000_000
+    """Numbers that the head produces at once: completion tokens times vocabulary."""
+
+    def halved(self) -> Limits:
+        """Half of both, for when memory ran out."""
+        return Limits(tokens=max(1, self.tokens // 2), logits=max(1, self.logits // 2))
+
+    @property
+    def can_be_halved(self) -> bool:
+        """Whether less would be tried with any hope."""
+        return self.tokens > _LEAST_TOKENS or self.logits > _LEAST_LOGITS
+
+
+def fitting_limits(scorer: Scorer) -> Limits:
+    """What memory allows now, at most the defaults: more would be no faster."""
+    most = Limits()
+    room = int(SHARE * bytes_left(scorer.model.device))
+    return Limits(
+        tokens=min(most.tokens, max(_LEAST_TOKENS, room // 2 // max(1, bytes_per_token(scorer)))),
+        logits=min(most.logits, max(_LEAST_LOGITS, room // 2 // BYTES_PER_LOGIT)),
+    )
+
+
+def bytes_per_token(scorer: Scorer) -> int:
+    """What a forward keeps for its backward per token that it reads, the head's logits apart.
+
+    The difference between a longer prompt and a shorter one, with the same completion.
+    """
+    short, long = 8, 40
+    kept = [_kept_bytes(scorer, Tree(tuple(range(count)), ((1, 2),))) for count in (short, long)]
+    return (kept[1] - kept[0]) // (long - short)
+
+
+def _kept_bytes(scorer: Scorer, tree: Tree) -> int:
+    seen: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in scorer.model.parameters()}
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
+        scorer.score([tree])
+    return sum(count for place, count in seen.items() if place not in weights)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, on the machine or on the accelerator."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def bytes_left(device: torch.device) -> int:
+    """Memory that this process may still take, on the machine or in its control group."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min([_available(), *_left_in_groups()])
+
+
+def _available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith("MemAvailable:")]
+        return int(line.split()[1]) * 1024
+    except (OSError, ValueError):  # no Linux: what most machines have
+        return 4 * 2**30
+
+
+def _left_in_groups() -> Iterator[int]:
+    """What the control groups of this process leave, those above it too; cached files do not count as taken."""
+    for folder in _groups():
+        for most, taken in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                limit = int((folder / most).read_text())
+                used = int((folder / taken).read_text())
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):
+                continue
+            yield max(0, limit - used + int(stat.get("inactive_file", 0)))
+
+
+def _groups() -> Iterator[Path]:
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in {"", "memory"}:
+            root = _CGROUP / controllers
+            folder = root / path.lstrip("/")
+            yield from (each for each in (folder, *folder.parents) if each.is_relative_to(root))
