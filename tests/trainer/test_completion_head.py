@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trainer import completion_head
 from trainer.completion_head import completion_logps
-from trainer.objectives import drift_kl
+from trainer.objectives.terms import drift_kl
 
 
 def some_inputs(*, bias: bool) -> dict[str, Tensor | None]:
