@@ -11,13 +11,13 @@ from app.wording import mark as N_
 from trainer.contract.run import Hyperparameters, Method
 
 METHODS = {
-    Method.DPO: "DPO",
+    Method.DPO: N_("DPO"),
     Method.DPO_NORMALISED: N_("DPO by token"),
     Method.ROBUST_DPO: N_("DPO, robust to wrong verdicts"),
-    Method.IPO: "IPO",
+    Method.IPO: N_("IPO"),
     Method.HINGE: N_("Hinge (SLiC)"),
-    Method.SIMPO: "SimPO",
-    Method.ORPO: "ORPO",
+    Method.SIMPO: N_("SimPO"),
+    Method.ORPO: N_("ORPO"),
     Method.APO_ZERO: N_("APO zero"),
     Method.APO_DOWN: N_("APO down"),
 }
