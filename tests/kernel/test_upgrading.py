@@ -4,7 +4,7 @@ people waiting. `docs/operations.md` promises it.
 
 import json
 import os
-import random
+import secrets
 import shutil
 import subprocess
 import sys
@@ -47,7 +47,7 @@ FIRST, *LATER = revisions()
 @pytest.fixture
 def early_database() -> Iterator[str]:
     """A database at the first revision, with prompts and completions."""
-    name = f"palate_early_{random.getrandbits(48):x}"
+    name = f"palate_early_{secrets.token_hex(6)}"
     on_server(f'CREATE DATABASE "{name}"')
     engine = make_engine(database_address(name))
     migrate(engine, to=FIRST)
@@ -279,7 +279,7 @@ def code_before(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.race
 def test_the_version_before_serves_while_the_newest_migration_runs_and_after_it(code_before: Path) -> None:
-    name = f"palate_serving_{random.getrandbits(48):x}"
+    name = f"palate_serving_{secrets.token_hex(6)}"
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, os.environ[SERVER], name],
         cwd=code_before, env={**os.environ, "PYTHONPATH": str(code_before)},
