@@ -37,51 +37,63 @@ class _Head(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         tokens, vocabulary = hidden.shape[0], weight.shape[0]
         wants_gradient = any(ctx.needs_input_grad[:3])
-        kept = torch.empty(0)
-        if wants_gradient and tokens * vocabulary <= KEPT_LOGITS:
-            kept = torch.empty(tokens, vocabulary, dtype=_wide(hidden), device=hidden.device)
+        keeps = wants_gradient and tokens * vocabulary <= KEPT_LOGITS
+        kept = torch.empty(tokens if keeps else 0, vocabulary, dtype=_wide(hidden), device=hidden.device)
         logps = torch.empty(tokens, dtype=_wide(hidden), device=hidden.device)
-        masses, drift = torch.empty_like(logps), torch.zeros_like(logps)
+        masses, totals, drift = torch.empty_like(logps), torch.ones_like(logps), torch.zeros_like(logps)
         for piece in _pieces(tokens, vocabulary):
-            logits = _logits(hidden[piece], weight, bias)
-            masses[piece] = logits.logsumexp(-1)
-            logps[piece] = logits.gather(-1, targets[piece, None]).squeeze(-1) - masses[piece]
+            logits = _logits(hidden[piece], weight, bias, out=kept[piece] if keeps else None)
+            at_target = logits.gather(-1, targets[piece, None]).squeeze(-1)
             if reference_logps is not None:
                 there = reference_logps[piece]
-                drift[piece] = (there.exp() * (there - logits)).sum(-1) + masses[piece]
-            if len(kept):
-                kept[piece] = logits
-        ctx.save_for_backward(hidden, weight, bias, targets, reference_logps, masses, kept)
+                drift[piece] = (there.exp() * (there - logits)).sum(-1)
+            most = logits.amax(-1)
+            total = logits.sub_(most[:, None]).exp_().sum(-1)
+            masses[piece] = most + total.log()
+            logps[piece] = at_target - masses[piece]
+            if keeps:
+                totals[piece] = total
+        if reference_logps is not None:
+            drift += masses
+        ctx.save_for_backward(hidden, weight, bias, targets, reference_logps, masses, totals, kept)
         return logps, drift
 
     @staticmethod
     def backward(ctx: Any, of_logps: Tensor, of_drift: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, reference_logps, masses, kept = ctx.saved_tensors
+        hidden, weight, bias, targets, reference_logps, masses, totals, kept = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        of_weight: Tensor | None = None
         of_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
         pieces = [slice(0, len(kept))] if len(kept) else _pieces(hidden.shape[0], weight.shape[0])
         for piece in pieces:
-            logits = kept if len(kept) else _logits(hidden[piece], weight, bias)
-            logits.sub_(masses[piece, None]).exp_()
+            # Of the vocabulary, times their totals; those computed anew have a total of 1.
+            shares = kept if len(kept) else _logits(hidden[piece], weight, bias).sub_(masses[piece, None]).exp_()
             if reference_logps is None:
-                logits.mul_(-of_logps[piece, None])
+                shares.mul_((-of_logps[piece] / totals[piece])[:, None])
             else:
-                logits.mul_((of_drift[piece] - of_logps[piece])[:, None])
-                logits.addcmul_(reference_logps[piece].exp(), of_drift[piece, None], value=-1)
-            logits.scatter_add_(-1, targets[piece, None], of_logps[piece, None])
-            of_logits = logits.to(hidden.dtype)
+                shares.mul_(((of_drift[piece] - of_logps[piece]) / totals[piece])[:, None])
+                shares.addcmul_(reference_logps[piece].exp(), of_drift[piece, None], value=-1)
+            of_logits = shares.scatter_add_(-1, targets[piece, None], of_logps[piece, None]).to(hidden.dtype)
             if of_hidden is not None:
                 of_hidden[piece] = of_logits @ weight
-            if of_weight is not None:
-                of_weight.addmm_(of_logits.t(), hidden[piece])
+            if ctx.needs_input_grad[1]:
+                of_weight = _summed_product(of_weight, of_logits.t(), hidden[piece])
             if of_bias is not None:
                 of_bias += of_logits.sum(0)
         return of_hidden, of_weight, of_bias, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.nn.functional.linear(hidden, weight, bias).to(_wide(hidden))
+def _summed_product(sofar: Tensor | None, one: Tensor, other: Tensor) -> Tensor:
+    return one @ other if sofar is None else sofar.addmm_(one, other)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
+    if out is None:
+        return torch.nn.functional.linear(hidden, weight, bias).to(_wide(hidden))
+    if out.dtype != hidden.dtype:
+        return out.copy_(torch.nn.functional.linear(hidden, weight, bias))
+    torch.mm(hidden, weight.t(), out=out)
+    return out if bias is None else out.add_(bias)
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
