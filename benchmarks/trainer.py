@@ -30,10 +30,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from tests.factories.serving import byte_tokenizer
 from trainer.contract.run import Hyperparameters, Method
-from trainer.groups import Group, Verdict, preference_pairs
+from trainer.groups import Group, preference_pairs
 from trainer.logps import fitting_scorer
 from trainer.loop import training_step
 from trainer.preferences import Objective
+from trainer.rankings import Verdict
 from trainer.reference import Reference, prepare_reference
 
 VOCABULARY = 32_000

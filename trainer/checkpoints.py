@@ -6,26 +6,35 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
+from trainer.anchors import RunningMean
 from trainer.contract.steps import Step, passing
+from trainer.stopping import Progress
 
 STATE_FILE = "state.pt"
+_BEST = "best-{step}.pt"
 KEPT = 2
 """Checkpoints that stay; older ones are deleted once a newer one is whole."""
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far a training has come: steps done, tokens seen, and whether it is over."""
+    """How far a training has come: steps done, tokens seen, rewards seen, how held-out rankings come along, and whether
+    it is over; `stopped` says why before its last step."""
 
     step: int = 0
     tokens: int = 0
     finished: bool = False
+    rewards: RunningMean = field(default_factory=RunningMean)
+    progress: Progress = field(default_factory=Progress)
+    stopped: str = ""
+    limits: tuple[int, int] | None = None
+    """Tokens and logits at once, where memory ran out and they were halved."""
 
 
 def save_checkpoint(
@@ -33,9 +42,7 @@ def save_checkpoint(
 ) -> None:
     """Write `folder/step-N`, then delete all but the newest ones."""
     content = {
-        "step": state.step,
-        "tokens": state.tokens,
-        "finished": state.finished,
+        "state": asdict(state),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "rng": torch.get_rng_state(),
@@ -46,6 +53,9 @@ def save_checkpoint(
     passing(Step.TRAINING_CHECKPOINT_WRITTEN)
     for old in _checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old)
+    for other in folder.glob(_BEST.format(step="*")):
+        if other != folder / _BEST.format(step=state.progress.best_step):
+            other.unlink()
 
 
 def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainingState:
@@ -59,13 +69,31 @@ def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.op
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"])
-    return TrainingState(step=content["step"], tokens=content["tokens"], finished=content["finished"])
+    state = content["state"]
+    state["rewards"], state["progress"] = RunningMean(**state["rewards"]), Progress(**state["progress"])
+    return TrainingState(**state)
+
+
+def save_best(folder: Path, step: int, model: PreTrainedModel) -> None:
+    """Keep the weights of a step, which is the best so far, until a checkpoint knows of a better one."""
+    path = folder / _BEST.format(step=step)
+    part = path.with_name(f".{path.name}.part")
+    torch.save(model.state_dict(), part)
+    _flush(part)
+    part.rename(path)
+
+
+def restore_best(folder: Path, step: int, model: PreTrainedModel) -> None:
+    """Put back the weights of the best step."""
+    model.load_state_dict(torch.load(folder / _BEST.format(step=step), weights_only=True))
 
 
 def discard_checkpoints(folder: Path) -> None:
     """Delete all checkpoints of a training that needs them no more."""
     for path in _checkpoints(folder):
         shutil.rmtree(path)
+    for path in folder.glob(_BEST.format(step="*")):
+        path.unlink()
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -31,10 +31,11 @@ from trainer.contract.report import (
 )
 from trainer.contract.run import RunRequest
 from trainer.drawing import Drawing, draw_completions
-from trainer.groups import PreferencePair, accepted_prompt, preference_groups, preference_pairs, ranked_texts, sides
+from trainer.groups import PreferencePair, accepted_prompt, preference_groups, preference_pairs, sides
 from trainer.logps import Scorer, fitting_scorer
 from trainer.models import context_tokens, load_model, verify_model
 from trainer.packing import Tokens
+from trainer.rankings import ranked_texts
 from trainer.snapshot import Ranking, Snapshot, read_snapshot
 
 

@@ -10,24 +10,28 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trainer.checkpoints import TrainingState, restore_checkpoint, save_checkpoint
-from trainer.contract.run import Budget, Stage
+from trainer.anchors import kl_anchor
+from trainer.checkpoints import TrainingState, restore_best, restore_checkpoint, save_best, save_checkpoint
+from trainer.contract.run import Budget, Method, Stage
 from trainer.contract.steps import Step, passing
 from trainer.errors import DivergedError
 from trainer.groups import Group, PreferencePair, sides
 from trainer.logps import Scorer
-from trainer.memory import ran_out_of_memory
+from trainer.memory import Limits, ran_out_of_memory
 from trainer.objectives.terms import likelihood_loss
 from trainer.packing import Tree
+from trainer.phases import Phase, phase_at
 from trainer.preferences import Objective, Said, group_loss
+from trainer.rankings import UNPAIRED
 from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
+from trainer.stopping import why_stop
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +42,27 @@ WATCHED_PAIRS = 128
 def train(
     scorer: Scorer,
     *,
-    groups: Sequence[Group],
+    phases: Sequence[Phase],
     held_out: Sequence[PreferencePair],
     reference: Reference,
-    objective: Objective,
     budget: Budget,
     seed: int,
     recorder: Recorder,
     checkpoints: Path,
 ) -> TrainingState:
-    """Train the scorer's model in place on `groups`, taking up the newest checkpoint, and return where it ended.
+    """Train the scorer's model in place, taking up the newest checkpoint, and return where it ended.
 
-    Raises DivergedError where the loss or a gradient is no longer a number, RunCancelled on request, RunInterrupted
-    where told to leave, with a checkpoint of the last step.
+    With `stop_after_evaluations` it is left with the weights of the best evaluation. Raises DivergedError where the
+    loss or a gradient is no longer a number, RunCancelled on request, RunInterrupted where told to leave, with a
+    checkpoint of the last step.
     """
     policy = scorer.model
-    hyperparameters = objective.settings
-    size = min(hyperparameters.batch_comparisons, len(groups))
-    steps = planned_steps(len(groups), batch=size, epochs=hyperparameters.epochs, limit=budget.max_steps)
-    optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=hyperparameters.weight_decay, fused=True)
-    usual_weight = sum(group.weight for group in groups) / len(groups)
+    steps = sum(phase.steps for phase in phases)
+    weight_decay = phases[0].objective.settings.weight_decay
+    optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=weight_decay, fused=True)
     state = restore_checkpoint(checkpoints, policy, optimizer)
+    if state.limits is not None:
+        scorer.limits = Limits(tokens=state.limits[0], logits=state.limits[1])
     while not state.finished:
         try:
             recorder.heed_control()
@@ -66,53 +70,86 @@ def train(
             save_checkpoint(checkpoints, state, policy, optimizer)
             raise
         step = state.step + 1
-        batch = [groups[index] for index in batch_indices(step, count=len(groups), size=size, seed=seed)]
-        rate = hyperparameters.learning_rate * rate_factor(step, steps, warmup_fraction=hyperparameters.warmup_fraction)
-        figures = training_step(scorer, optimizer, batch, reference, objective, rate=rate, mean_weight=usual_weight)
+        phase, own_step = phase_at(phases, step)
+        if own_step == 1:
+            optimizer.state.clear()  # what another phase learnt of the scale of gradients is not this one's
+        batch, figures = _phase_step(scorer, optimizer, phase, own_step, reference, state, seed=seed)
         out_of_time = recorder.seconds[Stage.TRAINING] >= (budget.max_seconds or math.inf)
-        tokens = state.tokens + sum(group.tree.tokens for group in batch)
-        state = TrainingState(step=step, tokens=tokens, finished=step >= steps or out_of_time)
-        if state.finished or step % budget.evaluate_every_steps == 0:
-            figures |= held_out_figures(scorer, held_out[:WATCHED_PAIRS], reference, beta=hyperparameters.beta)
+        is_last = step >= steps or out_of_time
+        evaluates = is_last or step % budget.evaluate_every_steps == 0
+        if evaluates:
+            beta = phase.objective.settings.beta
+            figures |= held_out_figures(scorer, held_out[:WATCHED_PAIRS], reference, beta=beta)
+        state = _advanced(state, scorer, batch, figures, budget if evaluates else None)
+        state = replace(state, finished=is_last or bool(state.stopped))
+        if evaluates and budget.stop_after_evaluations and state.progress.best_step == step:
+            save_best(checkpoints, step, policy)
         recorder.row(
             step / steps,
             message=_spoken(step, steps, figures),
             step=step,
             total_steps=steps,
-            epoch=step * size / len(groups),
-            learning_rate=rate,
-            tokens=tokens,
+            epoch=own_step * phase.size / len(phase.groups),
+            tokens=state.tokens,
             **figures,
         )
         passing(Step.TRAINING_STEPPED)
         if state.finished or step % budget.checkpoint_every_steps == 0:
             save_checkpoint(checkpoints, state, policy, optimizer)
             recorder.keep_time()
+    if budget.stop_after_evaluations and state.progress.best_step:
+        restore_best(checkpoints, state.progress.best_step, policy)
     return state
 
 
-def planned_steps(comparisons: int, *, batch: int, epochs: float, limit: int | None) -> int:
-    """Steps of a whole training, each on a batch of comparisons; one at the least."""
-    steps = math.ceil(epochs * comparisons / batch)
-    return min(steps, limit or steps)
+def _phase_step(  # noqa: PLR0917
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    phase: Phase,
+    own_step: int,
+    reference: Reference,
+    state: TrainingState,
+    *,
+    seed: int,
+) -> tuple[list[Group], dict[str, float]]:
+    """One step of a phase: the comparisons trained on, and the metrics."""
+    chosen = phase.batch(own_step, seed=seed)
+    batch = [phase.groups[index] for index in chosen]
+    objective, rate = anchored(phase, chosen, scorer, reference, state), phase.rate(own_step)
+    figures = training_step(scorer, optimizer, batch, reference, objective, rate=rate, mean_weight=phase.usual_weight)
+    if objective.method in UNPAIRED:
+        figures["anchor"] = objective.anchor
+    return batch, {**figures, "learning_rate": rate}
 
 
-def batch_indices(step: int, *, count: int, size: int, seed: int) -> list[int]:
-    """Which comparisons step `step` (from 1) trains on: a cut of one endless row of shuffled epochs."""
-    positions = range((step - 1) * size, step * size)
-    orders: dict[int, list[int]] = {}
-    for epoch in {position // count for position in positions}:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        orders[epoch] = torch.randperm(count, generator=generator).tolist()
-    return [orders[position // count][position % count] for position in positions]
+def anchored(
+    phase: Phase, chosen: Sequence[int], scorer: Scorer, reference: Reference, state: TrainingState
+) -> Objective:
+    """The phase's objective with the anchor of this step, where it measures rewards from one."""
+    objective = phase.objective
+    if objective.method is Method.KTO:
+        sequences = [sequence for index in chosen if (sequence := phase.mismatched[index]) is not None]
+        return replace(objective, anchor=kl_anchor(scorer, reference, sequences, beta=objective.settings.beta))
+    if objective.method is Method.BCO:
+        return replace(objective, anchor=state.rewards.mean)
+    return objective
 
 
-def rate_factor(step: int, steps: int, *, warmup_fraction: float) -> float:
-    """Share of the peak learning rate at a step (from 1): rising during the warm-up, then falling in a line to 0."""
-    warmup = round(warmup_fraction * steps)
-    if step <= warmup:
-        return step / warmup
-    return (steps - step + 1) / (steps - warmup + 1)
+def _advanced(
+    state: TrainingState, scorer: Scorer, batch: Sequence[Group], figures: dict[str, float], evaluated: Budget | None
+) -> TrainingState:
+    """The state after one more step, and after an evaluation under that budget where there was one."""
+    step = state.step + 1
+    progress = state.progress.after(step, figures) if evaluated else state.progress
+    return replace(
+        state,
+        step=step,
+        tokens=state.tokens + sum(group.tree.tokens for group in batch),
+        rewards=state.rewards.with_more(figures["reward"], sum(len(group.completions) for group in batch)),
+        progress=progress,
+        stopped=why_stop(progress, figures, evaluated) if evaluated else "",
+        limits=(scorer.limits.tokens, scorer.limits.logits),
+    )
 
 
 def training_step(
@@ -172,9 +209,10 @@ def _summed_gradients(
     scorer: Scorer, batch: Sequence[Group], reference: Reference, objective: Objective, *, mean_weight: float
 ) -> dict[str, float]:
     """Add the gradient of each part to what is there, and return the batch's metrics."""
-    hyperparameters = objective.settings
-    skip = hyperparameters.drift_skip_tokens
+    skip = objective.settings.drift_skip_tokens
     drift_tokens = sum(max(0, len(completion) - skip) for group in batch for completion in group.completions)
+    judged = sum(1 for group in batch if group.pairs) or len(batch)
+    completions = sum(len(group.completions) for group in batch)
     figures: dict[str, float] = {}
     for part in groups_in_parts(scorer, batch):
         losses = part_losses(scorer, part, reference, objective)
@@ -185,12 +223,13 @@ def _summed_gradients(
         }
         loss = (
             terms["preference_loss"]
-            + hyperparameters.likelihood_weight * terms["likelihood_loss"]
-            + hyperparameters.drift_weight * terms["drift"]
+            + objective.likelihood_weight * terms["likelihood_loss"]
+            + objective.drift_weight * terms["drift"]
         )
         loss.backward()  # type: ignore[no-untyped-call]
         _add_up(figures, {"loss": loss, **terms})
-        _add_up(figures, {name: value / len(batch) for name, value in losses.watched.items()})
+        _add_up(figures, {name: value / judged for name, value in losses.watched.items()})
+        _add_up(figures, {"reward": losses.rewards / completions})
     return figures
 
 
@@ -205,22 +244,24 @@ def groups_in_parts(scorer: Scorer, batch: Sequence[Group]) -> list[list[Group]]
 
 @dataclass(frozen=True)
 class Losses:
-    """Sums over a part of a batch: the groups' losses by weight, the drift at counted tokens, and what is watched."""
+    """Sums over a part of a batch: the groups' losses by weight, the drift at counted tokens, the rewards of all
+    completions, and what is watched of those groups that have pairs."""
 
     preference: Tensor
     likelihood: Tensor
     drift: Tensor
+    rewards: Tensor
     watched: dict[str, Tensor]
 
 
 def part_losses(scorer: Scorer, groups: Sequence[Group], reference: Reference, objective: Objective) -> Losses:
     """All terms of the loss of some groups, from one forward of the policy."""
-    hyperparameters = objective.settings
+    settings = objective.settings
     trees = [group.tree for group in groups]
-    drifts = hyperparameters.drift_weight > 0
-    scores = scorer.score(trees, reference.distributions(trees) if drifts else None)
+    scores = scorer.score(trees, reference.distributions(trees) if objective.drift_weight > 0 else None)
     logps = scores.logps.cpu()
     log_ratios = logps - reference.logps([sequence for tree in trees for sequence in tree.sequences])
+    rewards = settings.beta * log_ratios.detach()
     tokens = torch.tensor([len(completion) for tree in trees for completion in tree.completions])
     per_token = likelihood_loss(logps, tokens)
     preference, likelihood = torch.zeros(2, dtype=torch.float64)
@@ -234,25 +275,33 @@ def part_losses(scorer: Scorer, groups: Sequence[Group], reference: Reference, o
     return Losses(
         preference=preference,
         likelihood=likelihood,
-        drift=scores.drift[scores.offsets >= hyperparameters.drift_skip_tokens].double().sum().cpu(),
-        watched=_watched(logps.detach(), hyperparameters.beta * log_ratios.detach(), groups),
+        drift=scores.drift[scores.offsets >= settings.drift_skip_tokens].double().sum().cpu(),
+        rewards=rewards.sum(),
+        watched=_watched(logps.detach(), rewards, groups),
     )
 
 
 def _best_likelihood(per_token: Tensor, group: Group) -> Tensor:
     """The likelihood loss of the best completion, the mean of them where several are, by the weight of the verdicts."""
-    losses = [
-        verdict.weight * per_token[[at for at, rank in enumerate(verdict.ranks) if rank == min(verdict.ranks)]].mean()
-        for verdict in group.verdicts
-    ]
-    return torch.stack(losses).sum()
+    loss = per_token.new_zeros(())
+    for verdict in group.verdicts:
+        if not (verdict.all_bad and len(set(verdict.ranks)) == 1):
+            best = [at for at, rank in enumerate(verdict.ranks) if rank == min(verdict.ranks)]
+            loss = loss + verdict.weight * per_token[best].mean()
+    return loss
 
 
 def _watched(logps: Tensor, rewards: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:
-    """Means over each group's pairs, summed over the groups."""
+    """Means over each group's pairs, summed over the groups that have any; of demonstrations alone, their own
+    log-probabilities."""
+    if all(len(group.completions) == 1 for group in groups):
+        return {"chosen_logp": logps.sum()}
     sums = dict.fromkeys(("chosen_logp", "rejected_logp", "margin", "reward_accuracy"), torch.zeros(()))
     begin = 0
     for group in groups:
+        if not group.pairs:
+            begin += len(group.completions)
+            continue
         chosen = [begin + pair.chosen for pair in group.pairs]
         rejected = [begin + pair.rejected for pair in group.pairs]
         margins = rewards[chosen] - rewards[rejected]
@@ -274,7 +323,9 @@ def held_out_figures(
     chosen, rejected = logps.chunk(2)
     reference_chosen, reference_rejected = reference.logps(sequences).chunk(2)
     margins = beta * (chosen - rejected - (reference_chosen - reference_rejected))
+    tokens = torch.tensor([len(pair.chosen.completion) for pair in pairs])
     return {
+        "held_out_chosen_fall": float(((reference_chosen - chosen) / tokens).mean()),
         "held_out_accuracy": float(_favoured(chosen - rejected).mean()),
         "held_out_margin": float(margins.mean()),
     }
@@ -294,7 +345,9 @@ def _spoken(step: int, steps: int, figures: dict[str, float]) -> str | None:
     """A line for the log at the steps that look at held-out pairs, and at the last."""
     if "held_out_accuracy" not in figures and step < steps:
         return None
-    said = f"Step {step} of {steps}: loss {figures['loss']:.4f}, margin {figures['margin']:+.3f}"
+    said = f"Step {step} of {steps}: loss {figures['loss']:.4f}"
+    if "margin" in figures:
+        said += f", margin {figures['margin']:+.3f}"
     if "held_out_accuracy" in figures:
         said += f", held-out accuracy {figures['held_out_accuracy']:.3f}"
     return said

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 
 from trainer.contract.base import Contract
+from trainer.models import context_tokens
 from trainer.packing import Tree
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ def bytes_per_token(scorer: Scorer) -> int:
 
     The difference between a longer prompt and a shorter one, with the same completion.
     """
-    short, long = 8, 40
+    long = min(40, context_tokens(scorer.model) - 2)
+    short = max(1, long // 5)
     kept = [_kept_bytes(scorer, Tree(tuple(range(count)), ((1, 2),))) for count in (short, long)]
-    return (kept[1] - kept[0]) // (long - short)
+    return (kept[1] - kept[0]) // max(1, long - short)
 
 
 def _kept_bytes(scorer: Scorer, tree: Tree) -> int:

@@ -20,6 +20,8 @@ from trainer.objectives.pairs import (
     simpo_loss,
 )
 from trainer.objectives.rankings import plackett_luce_loss
+from trainer.objectives.unpaired import bco_loss, kto_loss
+from trainer.rankings import UNPAIRED
 
 OF_REWARDS = {Method.DPO, Method.DPO_NORMALISED, Method.SIMPO}
 """Methods in which a completion has a reward of its own, so that a whole ranking has a likelihood."""
@@ -27,15 +29,27 @@ OF_REWARDS = {Method.DPO, Method.DPO_NORMALISED, Method.SIMPO}
 
 @dataclass(frozen=True)
 class Objective:
-    """What a run minimises."""
+    """What a run minimises. `anchor` is the reward that KTO and BCO find neither good nor bad, at this step."""
 
     method: Method
     settings: Hyperparameters
+    anchor: float = 0.0
+
+    @property
+    def likelihood_weight(self) -> float:
+        """What the likelihood of the best completions counts, in nats per token."""
+        return 1.0 if self.method is Method.SFT else self.settings.likelihood_weight
+
+    @property
+    def drift_weight(self) -> float:
+        """What drift from the reference counts, in nats per token; who learns a demonstration is meant to drift."""
+        return 0.0 if self.method is Method.SFT else self.settings.drift_weight
 
     @property
     def ranks_whole(self) -> bool:
         """Whether a ranking of three or more counts as what it is."""
-        bends = self.settings.label_smoothing > 0 or self.settings.strength_margin > 0
+        smooths = self.settings.label_smoothing > 0 or self.settings.reliability == "smoothing"
+        bends = smooths or self.settings.strength_margin > 0
         return self.settings.rankings == "plackett_luce" and self.method in OF_REWARDS and not bends
 
 
@@ -53,8 +67,12 @@ def group_loss(said: Said, group: Group, objective: Objective) -> Tensor:
     """The loss of a group, its verdicts counting by weight; a scalar.
 
     A ranking of three or more counts as what it is where the objective allows, else as the pairs that it sets apart. Of
-    two completions both are the same.
+    two completions both are the same. A demonstration has no preference.
     """
+    if objective.method is Method.SFT:
+        return torch.zeros((), dtype=said.logps.dtype)
+    if objective.method in UNPAIRED:
+        return _of_each(said, group, objective)
     if len(group.completions) == 2 or not objective.ranks_whole:
         return _of_pairs(said, group, objective)
     rewards = _rewards(said, objective)
@@ -69,6 +87,17 @@ def _rewards(said: Said, objective: Objective) -> Tensor:
     if method is Method.DPO_NORMALISED:
         return settings.beta * said.log_ratios / said.tokens
     return settings.beta * said.log_ratios
+
+
+def _of_each(said: Said, group: Group, objective: Objective) -> Tensor:
+    """The loss of each completion by itself, by how good it was found."""
+    loss = kto_loss if objective.method is Method.KTO else bco_loss
+    rewards = objective.settings.beta * said.log_ratios
+    losses = []
+    for verdict in group.verdicts:
+        praise = verdict.weight * said.logps.new_tensor(verdict.praise(group.completions))
+        losses.append(loss(rewards, praise, anchor=objective.anchor).sum())
+    return torch.stack(losses).sum()
 
 
 def _of_pairs(said: Said, group: Group, objective: Objective) -> Tensor:
@@ -87,7 +116,8 @@ def _pair_losses(said: Said, group: Group, objective: Objective) -> Tensor:
     if method in {Method.DPO, Method.DPO_NORMALISED}:
         margin = settings.strength_margin * said.logps.new_tensor([pair.strength for pair in group.pairs])
         log_ratios = said.log_ratios if method is Method.DPO else said.log_ratios / said.tokens
-        return dpo_loss(*both(log_ratios), beta=beta, margin=margin, label_smoothing=settings.label_smoothing)
+        smoothing = said.logps.new_tensor([max(settings.label_smoothing, pair.doubt) for pair in group.pairs])
+        return dpo_loss(*both(log_ratios), beta=beta, margin=margin, label_smoothing=smoothing)
     if method is Method.ROBUST_DPO:
         return robust_dpo_loss(*both(said.log_ratios), beta=beta, flip_rate=settings.label_smoothing)
     if method is Method.IPO:

@@ -12,7 +12,6 @@ import json
 import logging
 import platform
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,14 +30,13 @@ from trainer.contract.files import read_json, weights_sha256, write_json
 from trainer.contract.report import Outcome, Report
 from trainer.contract.run import CHECKPOINTS_FOLDER, MODEL_FOLDER, REPORT_FILE, REQUEST_FILE, RunRequest, Stage
 from trainer.contract.steps import Step, passing
-from trainer.errors import ModelError, NothingToTrainOnError, TrainerError
+from trainer.errors import ModelError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
-from trainer.groups import DROP_REASONS, Group, PreferencePair, preference_groups, preference_pairs, ranked_texts, sides
 from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import train
+from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.memory import Limits, fitting_limits
 from trainer.models import context_tokens, load_model, stored_dtype, verify_model
-from trainer.preferences import Objective
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
@@ -80,10 +78,9 @@ class Findings:
     request: RunRequest | None = None
     steps: int = 0
     rankings: int = 0
-    train_pairs: int = 0
-    held_out_pairs: int = 0
     train_tokens: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
+    stopped: str = ""
+    material: Material = field(default_factory=Material)
     hashes: dict[str, str] = field(default_factory=dict)
     exam: Examination | None = None
     before: Measured | None = None
@@ -99,14 +96,6 @@ class Models:
     reference: Scorer
     start_folder: Path
     starts_at_reference: bool
-
-
-@dataclass(frozen=True)
-class Preferences:
-    """What is trained on, and what is held out."""
-
-    train: list[Group]
-    held_out: list[PreferencePair]
 
 
 def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False) -> ExitCode:
@@ -210,7 +199,7 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
         models = _load_models(request, findings)
         refuse_full_disk(folder, models.policy.model)
-        found = _tokenized(request, snapshot, models, findings)
+        found = _material(request, snapshot, models, findings)
         exam = examination(
             request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
@@ -224,19 +213,20 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
     with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
         reference = _reference(request, checkpoints, models, found, recorder)
     passing(Step.TRAINING_REFERENCE_KNOWN)
-    with recorder.stage(Stage.TRAINING, f"Training on {findings.train_pairs} pairs."):
+    with recorder.stage(Stage.TRAINING, f"Training on {found.spoken}."):
         state = train(
             models.policy,
-            groups=found.train,
+            phases=phases_of(request, found),
             held_out=found.held_out,
             reference=reference,
-            objective=Objective(request.method, request.hyperparameters),
             budget=request.budget,
             seed=request.seed,
             recorder=recorder,
             checkpoints=checkpoints,
         )
-        findings.steps, findings.train_tokens = state.step, state.tokens
+        findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
+        if state.stopped:
+            say(state.stopped)
     dtype = stored_dtype(models.start_folder)
     round_weights(models.policy.model, dtype)
     with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
@@ -284,30 +274,18 @@ def fitting_threads(model: PreTrainedModel) -> int:
     return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else torch.get_num_threads()
 
 
-def _tokenized(request: RunRequest, snapshot: Snapshot, models: Models, findings: Findings) -> Preferences:
+def _material(request: RunRequest, snapshot: Snapshot, models: Models, findings: Findings) -> Material:
     """What to train on and what is held out, whatever was left out being counted. Raises NothingToTrainOnError."""
-    limit = context_tokens(models.policy.model)
-    limit = min(limit, request.hyperparameters.max_tokens or limit)
-    tokenized: list[list[Group]] = []
-    for rankings in (snapshot.train, snapshot.held_out):
-        ranked, dropped = ranked_texts(rankings)
-        groups, dropped_too = preference_groups(ranked, models.tokenizer, max_tokens=limit)
-        findings.dropped += dropped + dropped_too
-        tokenized.append(groups)
-    found = Preferences(tokenized[0], preference_pairs(tokenized[1]))
+    context = context_tokens(models.policy.model)
+    most = min(context, request.hyperparameters.max_tokens or context)
+    found = material_for(request, snapshot, Tokenizing(models.tokenizer, most))
+    findings.material = found
     findings.rankings = len(snapshot.train) + len(snapshot.held_out)
-    findings.train_pairs = sum(len(group.pairs) for group in found.train)
-    findings.held_out_pairs = len(found.held_out)
     say(
-        f"{findings.train_pairs} pairs to train on, of {len(found.train)} comparisons; {findings.held_out_pairs} held "
-        f"out; left out: {_listed(findings.dropped)}."
+        f"{found.spoken} to train on, of {len(found.train)} comparisons; {len(found.held_out)} pairs held out; left "
+        f"out: {found.left_out}."
     )
-    if not found.train:
-        raise NothingToTrainOnError(
-            f"The snapshot's {len(snapshot.train)} training rankings make no preference pair "
-            f"(left out: {_listed(findings.dropped)}). Judge more comparisons in which one completion is better, "
-            "freeze a new snapshot and start a new run."
-        )
+    require_something(request, snapshot, found)
     return found
 
 
@@ -317,10 +295,6 @@ def _limits(checkpoints: Path, models: Models) -> Limits:
     if not path.is_file():
         write_json(path, fitting_limits(models.policy))
     return read_json(path, Limits)
-
-
-def _listed(dropped: Counter[str]) -> str:
-    return ", ".join(f"{count} {DROP_REASONS[reason]}" for reason, count in sorted(dropped.items())) or "nothing"
 
 
 def _measured_before(checkpoints: Path, models: Models, exam: Examination, recorder: Recorder) -> Measured:
@@ -340,18 +314,17 @@ def _measured_before(checkpoints: Path, models: Models, exam: Examination, recor
 
 
 def _reference(
-    request: RunRequest, checkpoints: Path, models: Models, found: Preferences, recorder: Recorder
+    request: RunRequest, checkpoints: Path, models: Models, found: Material, recorder: Recorder
 ) -> Reference:
     """The reference's word on all completions: from this run's own notes, then from the shared cache, else computed."""
     own = checkpoints / REFERENCE_FOLDER
     shared = Path(request.reference_cache) / request.reference.sha256 if request.reference_cache else None
     table = read_table(own) or (read_table(shared) if shared else {})
-    trained_on = [sequence for group in found.train for sequence in group.tree.sequences]
     reference, added = prepare_reference(
         models.reference,
-        [*trained_on, *sides(found.held_out)],
+        found.sequences,
         table=table,
-        with_distributions_of=trained_on if request.hyperparameters.drift_weight > 0 else [],
+        with_distributions_of=found.preferred if request.hyperparameters.drift_weight > 0 else [],
         on_progress=recorder.tick,
     )
     # The run's own notes come first: what it goes on with after a kill must not depend on what others cached.
@@ -373,13 +346,15 @@ def _report(folder: Path, recorder: Recorder | None, findings: Findings, state: 
         started_at=recorder.started_at if recorder else now,
         finished_at=now,
         steps=findings.steps or (recorder.step if recorder else 0),
+        stopped=findings.stopped,
         resumed=recorder.resumed if recorder else 0,
         seconds={name: round(value, 3) for name, value in recorder.seconds.items()} if recorder else {},
         rankings=findings.rankings,
-        train_pairs=findings.train_pairs,
-        held_out_pairs=findings.held_out_pairs,
+        train_pairs=findings.material.pairs,
+        held_out_pairs=len(findings.material.held_out),
+        demonstrations=len(findings.material.demonstrations),
         train_tokens=findings.train_tokens or (recorder.tokens if recorder else 0),
-        dropped=dict(findings.dropped),
+        dropped=dict(+findings.material.dropped),
         before=before.results if before else None,
         after=after.results if after else None,
         samples=prompt_samples(exam, before, after) if exam and before else [],

@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from trainer.contract.base import FORMAT_VERSION, Message
 from trainer.contract.files import file_sha256
 from trainer.contract.snapshot import (
+    DEMONSTRATIONS_FILE,
     MANIFEST_FILE,
     RANKINGS_EVAL_FILE,
     RANKINGS_TRAIN_FILE,
     SnapshotManifest,
+    demonstrations_schema,
     rankings_schema,
     rows_digest,
 )
@@ -42,15 +44,29 @@ class Ranking:
     all_bad: bool
     weight: float
     criterion: str | None
+    judgments: int = 1
+    """How many judged these completions, this one included; `agreement` is with the others, None where nobody did."""
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A completion that a person wrote for a prompt."""
+
+    prompt_id: str
+    prompt: tuple[Message, ...]
+    completion_id: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The verified content of a snapshot folder, as far as training reads it."""
+    """The verified content of a snapshot folder, as far as training reads it; demonstrations of training prompts."""
 
     manifest: SnapshotManifest
     train: list[Ranking]
     held_out: list[Ranking]
+    demonstrations: list[Demonstration]
 
 
 def read_snapshot(folder: Path, *, rows_sha256: str) -> Snapshot:
@@ -60,8 +76,8 @@ def read_snapshot(folder: Path, *, rows_sha256: str) -> Snapshot:
     snapshot than the one asked for.
     """
     manifest = _read_manifest(folder)
-    train = _read_rows(folder, manifest, RANKINGS_TRAIN_FILE)
-    held_out = _read_rows(folder, manifest, RANKINGS_EVAL_FILE)
+    train = _read_rows(folder, manifest, RANKINGS_TRAIN_FILE, rankings_schema())
+    held_out = _read_rows(folder, manifest, RANKINGS_EVAL_FILE, rankings_schema())
     found = rows_digest(train + held_out)
     if not found == manifest.rows_sha256 == rows_sha256:
         raise SnapshotError(
@@ -73,7 +89,25 @@ def read_snapshot(folder: Path, *, rows_sha256: str) -> Snapshot:
         manifest=manifest,
         train=[_ranking(row, RANKINGS_TRAIN_FILE, number) for number, row in enumerate(train)],
         held_out=[_ranking(row, RANKINGS_EVAL_FILE, number) for number, row in enumerate(held_out)],
+        demonstrations=_demonstrations(folder, manifest),
     )
+
+
+def _demonstrations(folder: Path, manifest: SnapshotManifest) -> list[Demonstration]:
+    """Those on prompts to train on; none in a snapshot of before there were any."""
+    if DEMONSTRATIONS_FILE not in manifest.files:
+        return []
+    rows = _read_rows(folder, manifest, DEMONSTRATIONS_FILE, demonstrations_schema())
+    return [
+        Demonstration(
+            prompt_id=row["prompt_id"],
+            prompt=_messages(row["prompt"]),
+            completion_id=row["completion_id"],
+            text="".join(message["content"] for message in row["completion"]),
+        )
+        for row in rows
+        if row["split"] == "train"
+    ]
 
 
 def _read_manifest(folder: Path) -> SnapshotManifest:
@@ -98,7 +132,7 @@ def refuse_newer_format(content: Any, *, what: str) -> None:
         )
 
 
-def _read_rows(folder: Path, manifest: SnapshotManifest, name: str) -> list[dict[str, Any]]:
+def _read_rows(folder: Path, manifest: SnapshotManifest, name: str, schema: pa.Schema) -> list[dict[str, Any]]:
     path = folder / name
     entry = manifest.files.get(name)
     if entry is None or not path.is_file():
@@ -106,9 +140,9 @@ def _read_rows(folder: Path, manifest: SnapshotManifest, name: str) -> list[dict
     if file_sha256(path) != entry.sha256:
         raise SnapshotError(f"{path} was changed after the snapshot was frozen. Restore it, or freeze a new snapshot.")
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path, schema=rankings_schema()).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(path, schema=schema).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise SnapshotError(f"{path} is no readable rankings file: {error}. Freeze the snapshot again.") from error
+        raise SnapshotError(f"{path} cannot be read: {error}. Freeze the snapshot again.") from error
     return rows
 
 
@@ -124,6 +158,8 @@ def _ranking(row: Mapping[str, Any], name: str, number: int) -> Ranking:
             all_bad=bool(row["all_bad"]),
             weight=float(row["weight"]),
             criterion=row["criterion"],
+            judgments=row["judgments"] or 1,
+            agreement=row["agreement"],
         )
     except (TypeError, ValidationError) as error:
         raise SnapshotError(f"Row {number + 1} of {name} is not a ranking: {_first_fault(error)}") from error

@@ -22,7 +22,7 @@ from trainer.contract.snapshot import (
     rankings_schema,
 )
 from trainer.errors import SnapshotError
-from trainer.groups import ranked_texts
+from trainer.rankings import ranked_texts
 from trainer.snapshot import read_snapshot
 
 Sessions = sessionmaker[Session]

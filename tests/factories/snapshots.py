@@ -65,14 +65,33 @@ def ranking_row(
     }
 
 
-def write_snapshot(folder: Path, *, train: Sequence[Row], held_out: Sequence[Row] = ()) -> SnapshotRef:
-    """Write a whole snapshot folder of these rankings; what a run needs to name it."""
+def demonstration_row(prompt: str, text: str, *, split: str = "train", number: int = 0) -> Row:
+    """One row of the demonstrations."""
+    return {
+        "prompt_id": f"prompt-{number}",
+        "split": split,
+        "prompt": [{"role": "user", "content": prompt}],
+        "completion_id": f"written-{number}",
+        "completion": [{"role": "assistant", "content": text}],
+        "corrects_id": None,
+        "corrects": None,
+        "judgment_id": f"judgment-{number}",
+        "author": "somebody",
+        "source": "written",
+        "written_at": NOW,
+    }
+
+
+def write_snapshot(
+    folder: Path, *, train: Sequence[Row], held_out: Sequence[Row] = (), demonstrations: Sequence[Row] = ()
+) -> SnapshotRef:
+    """Write a whole snapshot folder of these rankings and demonstrations; what a run needs to name it."""
     folder.mkdir(parents=True)
     contents = {
         RANKINGS_TRAIN_FILE: pa.Table.from_pylist(list(train), schema=rankings_schema()),
         RANKINGS_EVAL_FILE: pa.Table.from_pylist(list(held_out), schema=rankings_schema()),
         JUDGMENTS_FILE: judgments_schema().empty_table(),
-        DEMONSTRATIONS_FILE: demonstrations_schema().empty_table(),
+        DEMONSTRATIONS_FILE: pa.Table.from_pylist(list(demonstrations), schema=demonstrations_schema()),
     }
     for name, table in contents.items():
         pq.write_table(table, folder / name)

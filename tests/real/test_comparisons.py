@@ -15,7 +15,7 @@ from tests.conftest import NOW
 from tests.factories.campaigns import make_campaign
 from tests.factories.datasets import make_snapshot
 from tests.real.converters import Convert, convert_file, hh_rlhf, llmbar, oasst, pandalm, qa_feedback
-from trainer.groups import ranked_texts
+from trainer.rankings import ranked_texts
 from trainer.snapshot import read_snapshot
 
 pytestmark = pytest.mark.real

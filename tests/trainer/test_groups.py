@@ -6,7 +6,8 @@ from transformers import PreTrainedTokenizerBase
 from tests.factories.serving import byte_tokenizer
 from tests.factories.snapshots import Row, ranking_row
 from trainer.contract.base import Message
-from trainer.groups import Group, RankedTexts, preference_groups, preference_pairs, ranked_texts
+from trainer.groups import Group, preference_groups, preference_pairs
+from trainer.rankings import RankedTexts, Reading, Verdict, ranked_texts
 from trainer.snapshot import Ranking
 
 
@@ -22,6 +23,8 @@ def ranking(row: Row) -> Ranking:
         all_bad=row["all_bad"],
         weight=row["weight"],
         criterion=row["criterion"],
+        judgments=row["judgments"],
+        agreement=row["agreement"],
     )
 
 
@@ -139,7 +142,8 @@ def test_whatever_is_left_out_is_counted_by_its_reason(
 
 def two_texts(prompt: str, first: str, second: str) -> RankedTexts:
     """Two texts of which the first is better."""
-    return RankedTexts("p", (Message(role="user", content=prompt),), ("c", "r"), (first, second), (1, 2), (0, 0), 1.0)
+    verdict = Verdict((1, 2), (0, 0), 1.0)
+    return RankedTexts("p", (Message(role="user", content=prompt),), ("c", "r"), (first, second), verdict)
 
 
 def test_a_pair_without_any_prompt_token_is_counted_as_empty() -> None:
@@ -155,3 +159,51 @@ def test_a_pair_that_just_fits_is_kept_with_its_end_tokens(tokenizer: PreTrained
     assert pair.chosen.completion[-1] == pair.rejected.completion[-1] == tokenizer.eos_token_id
     assert preference_groups([two_texts("q", "aaa", "b")], tokenizer, max_tokens=7) == ([], {"over_long": 1})
     assert not dropped
+
+
+def verdicts_of(*rows: Row, reading: Reading) -> tuple[list[tuple[float, float]], dict[str, int]]:
+    """Weight and doubt of each verdict, and what was left out."""
+    ranked, dropped = ranked_texts((ranking(row) for row in rows), reading)
+    return [(each.verdict.weight, each.verdict.doubt) for each in ranked], dict(+dropped)
+
+
+def test_criteria_count_by_the_weight_that_they_are_given() -> None:
+    rows = [
+        ranking_row("q", ["a", "b"], weight=0.5),
+        ranking_row("q", ["a", "b"], weight=0.5, criterion="honest"),
+        ranking_row("q", ["a", "b"], ranks=[2, 1], weight=0.5, criterion="helpful"),
+    ]
+    assert verdicts_of(*rows, reading=Reading()) == ([(0.5, 0)], {"criterion": 2})
+    by_criteria = Reading(overall_weight=0, criteria_weights={"honest": 2.0, "unknown": 1.0})
+    assert verdicts_of(*rows, reading=by_criteria) == ([(1.0, 0)], {"overall": 1, "criterion": 1})
+
+
+def test_a_verdict_that_others_contradict_counts_less_or_is_doubted() -> None:
+    def judged(agreement: float | None, judgments: int) -> Row:
+        return {**ranking_row("q", ["a", "b"]), "agreement": agreement, "judgments": judgments}
+
+    # Alone; two of three say the same (this one, and half of the two others); one against one; one against two.
+    rows = [judged(None, 1), judged(0.5, 3), judged(0.0, 2), judged(0.0, 3)]
+    assert verdicts_of(*rows, reading=Reading())[0] == [(1, 0)] * 4
+    weighed, dropped = verdicts_of(*rows, reading=Reading(reliability="weight"))
+    assert weighed == [(1, 0), (pytest.approx(1 / 3), 0)]
+    assert dropped == {"disagreement": 2}
+    doubted, dropped = verdicts_of(*rows, reading=Reading(reliability="smoothing"))
+    assert doubted == [(1, 0), (1, pytest.approx(1 / 3))]
+    assert dropped == {"disagreement": 2}
+
+
+def test_all_bad_alone_is_kept_for_who_learns_from_completions_by_themselves(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    row = ranking_row("q", ["a", " ", "long one"], ranks=[1, 1, 1], all_bad=True)
+    ranked, dropped = ranked_texts([ranking(row)], Reading(keeps_all_bad=True))
+    assert [each.texts for each in ranked] == [("a", "long one")]
+    assert dict(dropped) == {"empty": 1}
+    (group,), dropped = preference_groups(ranked, tokenizer, max_tokens=64)
+    assert len(group.completions) == 2
+    assert not group.pairs
+    assert not dropped
+    (short,), dropped = preference_groups(ranked, tokenizer, max_tokens=len(group.prompt) + 2)
+    assert len(short.completions) == 1
+    assert dropped == {"over_long": 1}

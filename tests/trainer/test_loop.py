@@ -9,11 +9,13 @@ import torch
 from tests.factories.serving import random_model
 from trainer.contract.run import Hyperparameters, Method
 from trainer.errors import DivergedError
-from trainer.groups import Group, Verdict
+from trainer.groups import Group
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import batch_indices, groups_in_parts, planned_steps, rate_factor, training_step
+from trainer.loop import groups_in_parts, training_step
 from trainer.memory import Limits
+from trainer.phases import Phase, batch_indices, limited, phase_at, rate_factor
 from trainer.preferences import Objective
+from trainer.rankings import Verdict
 from trainer.reference import Reference, prepare_reference
 
 
@@ -64,9 +66,18 @@ def test_a_batch_may_reach_into_the_next_epoch() -> None:
 
 
 def test_steps_follow_from_epochs_and_end_at_the_limit() -> None:
-    assert planned_steps(110, batch=8, epochs=8, limit=None) == 110
-    assert planned_steps(110, batch=8, epochs=8, limit=7) == 7
-    assert planned_steps(3, batch=3, epochs=0.1, limit=None) == 1
+    def steps(count: int, epochs: float, most: int | None = None) -> list[int]:
+        phase = Phase([pair(number) for number in range(count)], dpo(batch_comparisons=8), epochs)
+        return [each.steps for each in limited([phase, phase], most)]
+
+    assert steps(110, 8) == [110, 110]
+    assert steps(110, 8, 7) == [7]
+    assert steps(110, 8, 117) == [110, 7]
+    assert steps(3, 0.1) == [1, 1]
+    phases = limited([Phase([pair(1)], dpo(), 4), Phase([pair(2)], dpo(), 2)], 5)
+    assert [(phases.index(phase), own) for phase, own in (phase_at(phases, step) for step in range(1, 6))] == [
+        (0, 1), (0, 2), (0, 3), (0, 4), (1, 1)
+    ]  # fmt: skip
 
 
 def test_the_rate_rises_through_the_warm_up_and_then_falls_in_a_line() -> None:

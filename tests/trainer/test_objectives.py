@@ -18,6 +18,7 @@ from trainer.objectives.pairs import (
 )
 from trainer.objectives.rankings import plackett_luce_loss
 from trainer.objectives.terms import drift_kl, likelihood_loss
+from trainer.objectives.unpaired import bco_loss, kto_loss
 
 CHOSEN, REJECTED = (torch.tensor([value], dtype=torch.float64) for value in (1.0, -1.5))
 """Log-ratios of one pair: policy and reference say -10 and -11 of the chosen one, -12 and -10.5 of the rejected one."""
@@ -121,3 +122,11 @@ def test_drift_is_the_kl_divergence_worked_by_hand() -> None:
     reference = torch.tensor([[0.5, 0.5], [0.5, 0.5]]).log()
     policy = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log()
     assert drift_kl(policy, reference).tolist() == pytest.approx([0.143841, 0.0], abs=1e-6)
+
+
+def test_the_losses_of_completions_by_themselves_are_the_numbers_worked_by_hand() -> None:
+    rewards, praise = torch.tensor([0.1, -0.15, 0.4]), torch.tensor([1.0, -0.5, 0.0])
+    # Past the anchor of 0.05 by 0.05 and, the other way, by 0.2; a completion of neither kind costs nothing.
+    # 1 - sigmoid(0.05) = 0.487503 and 1 - sigmoid(0.2) = 0.450166; -log sigmoid of the same: 0.668460 and 0.598139.
+    assert kto_loss(rewards, praise, anchor=0.05).tolist() == pytest.approx([0.487503, 0.225083, 0], abs=1e-6)
+    assert bco_loss(rewards, praise, anchor=0.05).tolist() == pytest.approx([0.668460, 0.299070, 0], abs=1e-6)

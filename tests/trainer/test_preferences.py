@@ -1,5 +1,6 @@
 """The loss of a group by each method, from a model's own log-probabilities, against TRL's and by hand."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,12 @@ from tests.factories.serving import random_model
 from trainer.chat import completion_token_ids, prompt_token_ids
 from trainer.contract.base import Message
 from trainer.contract.run import Hyperparameters, Method
-from trainer.groups import Group, Verdict
+from trainer.groups import Group
 from trainer.logps import fitting_scorer
 from trainer.objectives.pairs import dpo_loss
 from trainer.objectives.rankings import plackett_luce_loss
 from trainer.preferences import Objective, Said, group_loss
+from trainer.rankings import Verdict
 
 BETA = 0.2
 PAIRS = [
@@ -120,6 +122,64 @@ def test_losses_without_a_reference_are_those_of_trl(said: list[tuple[Said, Grou
     assert mean_loss(said, Method.ORPO) == pytest.approx(expected, rel=1e-5)
 
 
+def test_kto_is_that_of_trl_at_the_anchor_that_trl_finds(said: list[tuple[Said, Group]], tmp_path: Path) -> None:
+    """With policy and reference changed over, so that the anchor is not cut off at 0."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    policy, tokenizer = random_model(seed=2)
+    rows = [
+        {"prompt": [{"role": "user", "content": prompt}], "completion": [{"role": "assistant", "content": text}],
+         "label": is_good}
+        for prompt, chosen, rejected in PAIRS
+        for text, is_good in ((chosen, True), (rejected, False))
+    ]  # fmt: skip
+    config = KTOConfig(
+        output_dir=str(tmp_path), beta=BETA, use_cpu=True, report_to="none", bf16=False, max_length=128,
+        per_device_train_batch_size=len(rows),
+    )  # fmt: skip
+    trainer: Any = KTOTrainer(
+        policy,
+        random_model(seed=1)[0],
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    policy.eval()
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(len(rows))])
+    expected = trainer.compute_loss(trainer.model, batch).item()
+    (kl,) = trainer._metrics["eval"]["kl"]
+    assert kl > 0
+    objective = Objective(Method.KTO, Hyperparameters(beta=BETA), anchor=BETA * kl)
+    turned = [(Said(each.logps - each.log_ratios, -each.log_ratios, each.tokens), group) for each, group in said]
+    ours = sum(group_loss(each, group, objective).item() for each, group in turned) / len(rows)
+    assert ours == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_completion_is_praised_for_the_others_that_it_beats() -> None:
+    completions = ((20, 1), (30, 31, 1), (40, 1), (50, 51, 52, 1))
+    flat = (0, 0, 0, 0)
+    assert Verdict((2, 1, 2, 3), flat, 1.0).praise(completions) == pytest.approx((0, 1, 0, -1))
+    assert Verdict((1, 2, 3, 4), flat, 1.0).praise(completions) == pytest.approx((1, 1 / 3, -1 / 3, -1))
+    assert Verdict((1, 1, 1, 1), flat, 1.0, all_bad=True).praise(completions) == (-1, -1, -1, -1)
+    each, group = ranking(Verdict((1, 1, 1, 1), flat, 0.5, all_bad=True))
+    by_hand = 0.5 * sum(1 - torch.sigmoid(-(BETA * ratio - 0.02)).item() for ratio in each.log_ratios)
+    objective = Objective(Method.KTO, Hyperparameters(beta=BETA), anchor=0.02)
+    assert group_loss(each, group, objective).item() == pytest.approx(by_hand)
+
+
+def test_doubt_softens_the_verdict_that_it_is_about_and_no_other() -> None:
+    each, group = ranking(Verdict((1, 2, 3, 4), (0, 0, 0, 0), 1.0, doubt=0.25), Verdict((1, 2, 3, 4), (0,) * 4, 1.0))
+    pairs = [(pair.chosen, pair.rejected) for pair in group.pairs[:6]]
+    doubted = sum(
+        0.75 * margin(each.log_ratios, better, worse) + 0.25 * margin(each.log_ratios, worse, better)
+        for better, worse in pairs
+    )
+    sure = sum(margin(each.log_ratios, better, worse) for better, worse in pairs)
+    found = mean_loss([(each, group)], Method.DPO, reliability="smoothing")
+    assert found == pytest.approx((doubted + sure) / 3)
+
+
 def ranking(*verdicts: Verdict) -> tuple[Said, Group]:
     """Four completions, with log-ratios that are easy to tell apart."""
     completions = ((20, 1), (30, 31, 1), (40, 1), (50, 51, 52, 1))
@@ -173,7 +233,7 @@ def test_the_stronger_a_preference_the_larger_the_margin_that_it_wants() -> None
 
 def test_every_method_pulls_the_chosen_one_up_or_the_rejected_one_down(said: list[tuple[Said, Group]]) -> None:
     each, group = said[0]
-    for method in Method:
+    for method in set(Method) - {Method.SFT}:
         logps = each.logps.clone().requires_grad_()
         moving = Said(logps, logps - (each.logps - each.log_ratios), each.tokens)
         group_loss(moving, group, Objective(method, Hyperparameters(beta=BETA, label_smoothing=0.1))).backward()

@@ -112,6 +112,8 @@ class Report(Contract):
     started_at: datetime
     finished_at: datetime
     steps: int = 0
+    stopped: str = ""
+    """Why training stopped before its last step, in words; empty where it did not, or where time ran out."""
     resumed: int = 0
     """How many times the run was taken up again from a checkpoint."""
     seconds: dict[str, float] = {}
@@ -120,8 +122,11 @@ class Report(Contract):
     train_pairs: int = 0
     held_out_pairs: int = 0
     train_tokens: int = 0
+    demonstrations: int = 0
+    """Trained on; none where the request asks for none."""
     dropped: dict[str, int] = {}
-    """Rows and pairs left out, by reason: tie, all_bad, over_long, empty, same_text, criterion, not_text, template.
+    """Rows and pairs left out, by reason: tie, all_bad, over_long, empty, same_text, criterion, overall,
+    disagreement, not_text, template, demonstration.
 
     Training and held-out ones together, so that with pairs alone rankings = train_pairs + held_out_pairs + dropped.
     """

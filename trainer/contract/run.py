@@ -52,6 +52,11 @@ class Method(StrEnum):
     ORPO = "orpo"
     APO_ZERO = "apo_zero"
     APO_DOWN = "apo_down"
+    KTO = "kto"
+    """Each completion by itself, good or bad; learns from "all bad" too."""
+    BCO = "bco"
+    SFT = "sft"
+    """Demonstrations alone."""
 
 
 class Hyperparameters(Contract):
@@ -87,6 +92,16 @@ class Hyperparameters(Contract):
     `dpo` and `dpo_normalised`."""
     gamma: Annotated[float, Field(ge=0)] = 0.5
     """Margin between rewards in `simpo`."""
+    overall_weight: Annotated[float, Field(ge=0)] = 1.0
+    """What the overall verdict of a judgment weighs in training, beside its criteria."""
+    criteria_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """What a judgment's ranking by a criterion weighs, by the criterion's name; one without a weight is left out."""
+    reliability: Literal["ignore", "weight", "smoothing"] = "ignore"
+    """What becomes of a verdict that others contradict, m being by how much more people share it than do not, as a
+    share of all: `weight` has it count m times, `smoothing` (`dpo` and `dpo_normalised`, as pairs) takes it for wrong
+    with probability (1 - m) / 2. Where m is not above 0, either leaves it out."""
+    demonstration_epochs: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Times that demonstrations are learnt before preferences; `sft` learns them alone, `epochs` times."""
 
 
 class Budget(Contract):
@@ -97,6 +112,10 @@ class Budget(Contract):
     threads: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every_steps: Annotated[int, Field(ge=1)] = 25
     evaluate_every_steps: Annotated[int, Field(ge=1)] = 20
+    stop_after_evaluations: Annotated[int, Field(ge=0)] = 0
+    """Stop once held-out accuracy has not risen for so many evaluations, and take the weights of the best; 0: never."""
+    most_chosen_fall: Annotated[float, Field(gt=0)] | None = 1.0
+    """Stop once held-out chosen completions are less likely than to the reference by more nats per token than this."""
 
 
 class EvaluationSampling(Contract):
@@ -173,7 +192,9 @@ class MetricsRow(Contract):
 
     `fraction` is the share of the whole run done so far (0 to 1), for a progress bar. Log-probabilities
     and margins are means over the batch in nats; the margin is beta times the difference of log-ratios.
-    `tokens` counts all tokens trained on so far. The `held_out_*` figures come on the steps that evaluate.
+    `tokens` counts all tokens trained on so far. The `held_out_*` figures come on the steps that evaluate;
+    `held_out_chosen_fall` is by how many nats per token chosen completions are less likely than to the reference.
+    `reward` is the mean over all completions of the batch, `anchor` what KTO and BCO measure rewards from.
     """
 
     at: datetime
@@ -196,3 +217,6 @@ class MetricsRow(Contract):
     tokens: int | None = None
     held_out_accuracy: float | None = None
     held_out_margin: float | None = None
+    held_out_chosen_fall: float | None = None
+    reward: float | None = None
+    anchor: float | None = None

@@ -11,7 +11,12 @@ from torch.nn import functional as F
 
 
 def dpo_loss(
-    chosen: Tensor, rejected: Tensor, *, beta: float, margin: Tensor | float = 0.0, label_smoothing: float = 0.0
+    chosen: Tensor,
+    rejected: Tensor,
+    *,
+    beta: float,
+    margin: Tensor | float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
 ) -> Tensor:
     """Direct Preference Optimization. Source: Rafailov et al. 2023, arXiv:2305.18290, eq. 7.
 

@@ -1,0 +1,170 @@
+"""Whole runs by what else than pairs they learn from: demonstrations, completions by themselves, criteria; and those
+that stop early."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.factories.snapshots import Row, demonstration_row, ranking_row, write_snapshot
+from tests.trainer.conftest import QUICK, MakeRun, vowel_rows
+from tests.trainer.test_run import metrics_of, numbers_of, report_of
+from trainer.contract.report import Outcome, Report
+from trainer.contract.run import Budget, Hyperparameters, Method, SnapshotRef
+from trainer.logps import fitting_scorer
+from trainer.models import load_model
+from trainer.packing import Tokens
+from trainer.record import Recorder
+from trainer.run import ExitCode, run
+
+SPLITS = ["train"] * 6 + ["eval"]
+WRITTEN = [demonstration_row("say it", "aeiou", split=split, number=number) for number, split in enumerate(SPLITS)]
+
+
+@pytest.fixture(scope="module")
+def written_snapshot(tmp_path_factory: pytest.TempPathFactory) -> SnapshotRef:
+    """Vowels preferred, and demonstrations of them, one on a held-out prompt."""
+    folder = tmp_path_factory.mktemp("snapshots") / "written"
+    return write_snapshot(folder, train=vowel_rows(40, seed=1), held_out=vowel_rows(16, seed=2), demonstrations=WRITTEN)
+
+
+def carried_out(folder: Path) -> Report:
+    """The report of a run that succeeded."""
+    assert run(folder) == ExitCode.DONE
+    report = report_of(folder)
+    assert report.state is Outcome.SUCCEEDED
+    return report
+
+
+def logp_of(folder: Path, text: str) -> float:
+    """Of a completion of "say it" under the trained model, in nats."""
+    from trainer.chat import completion_token_ids, prompt_token_ids
+    from trainer.contract.base import Message
+
+    model, tokenizer = load_model(folder)
+    prompt = tuple(prompt_token_ids(tokenizer, [Message(role="user", content="say it")]))
+    return fitting_scorer(model).sequence_logps([Tokens(prompt, tuple(completion_token_ids(tokenizer, text)))])[0]
+
+
+def test_demonstrations_alone_are_learnt_and_no_preference(
+    make_run: MakeRun, written_snapshot: SnapshotRef, tiny_model: Path
+) -> None:
+    settings = Hyperparameters(epochs=12, learning_rate=3e-3, batch_comparisons=3)
+    folder = make_run(snapshot=written_snapshot, method=Method.SFT, hyperparameters=settings)
+    report = carried_out(folder)
+    assert (report.demonstrations, report.train_pairs, report.held_out_pairs, report.steps) == (6, 0, 16, 24)
+    assert logp_of(folder / "model", "aeiou") > logp_of(tiny_model, "aeiou") + 5
+    losses = [row.loss for row in metrics_of(folder) if row.loss is not None]
+    assert losses[-1] < losses[0] - 0.5
+    assert all(row.margin is None for row in metrics_of(folder))
+
+
+def test_demonstrations_are_learnt_before_preferences_where_asked_for(
+    make_run: MakeRun, written_snapshot: SnapshotRef, tiny_model: Path
+) -> None:
+    settings = Hyperparameters(epochs=2, demonstration_epochs=8, learning_rate=1e-3, drift_weight=0.1)
+    folder = make_run(snapshot=written_snapshot, hyperparameters=settings)
+    report = carried_out(folder)
+    assert (report.demonstrations, report.train_pairs, report.steps) == (6, 40, 8 + 10)
+    assert report.after is not None
+    assert report.after.preferences.reward_accuracy is not None
+    assert report.after.preferences.reward_accuracy > 0.8
+    assert logp_of(folder / "model", "aeiou") > logp_of(tiny_model, "aeiou")
+    rows = [row for row in metrics_of(folder) if row.loss is not None]
+    assert [row.step for row in rows if row.margin is None] == list(range(1, 9))
+    assert rows[8].learning_rate == pytest.approx(1e-3), "each phase has a schedule of its own"
+
+
+def test_a_run_for_demonstrations_without_any_says_what_to_do(make_run: MakeRun) -> None:
+    folder = make_run(method=Method.SFT)
+    assert run(folder) == ExitCode.FAILED
+    assert "Write some" in report_of(folder).message
+
+
+def test_all_bad_alone_trains_a_method_that_looks_at_completions_by_themselves(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    def bad(number: int) -> Row:
+        return ranking_row(f"q{number}", ["bcd", "fgb"], ranks=[1, 1], all_bad=True)
+
+    snapshot = write_snapshot(tmp_path / "bad", train=[bad(number) for number in range(12)])
+    settings = Hyperparameters(epochs=4, learning_rate=1e-3, drift_weight=0, likelihood_weight=0)
+    report = carried_out(make_run("kto", snapshot=snapshot, method=Method.KTO, hyperparameters=settings))
+    assert report.train_pairs == 0
+    rewards = [row.reward for row in metrics_of(tmp_path / "kto") if row.reward]
+    assert rewards[-1] < rewards[0] < 0
+    assert run(make_run("dpo", snapshot=snapshot)) == ExitCode.FAILED
+
+
+def test_criteria_alone_can_be_trained_on(make_run: MakeRun, tmp_path: Path) -> None:
+    overall = vowel_rows(40, seed=1)
+    rows = [{**row, "criterion": "calm", "ranks": row["ranks"][::-1]} for row in overall]
+    snapshot = write_snapshot(tmp_path / "calm", train=[*overall, *rows], held_out=vowel_rows(16, seed=2))
+    settings = Hyperparameters(
+        epochs=4, learning_rate=1e-3, drift_weight=0.1, overall_weight=0, criteria_weights={"calm": 1.0}
+    )
+    report = carried_out(make_run(snapshot=snapshot, hyperparameters=settings))
+    assert report.dropped == {"overall": 40}
+    assert report.after is not None
+    assert report.after.preferences.reward_accuracy is not None
+    assert report.after.preferences.reward_accuracy < 0.2
+
+
+@pytest.mark.parametrize("method", [Method.KTO, Method.BCO, Method.DPO])
+def test_anchors_phases_and_the_best_weights_outlive_an_interruption(
+    method: Method, make_run: MakeRun, written_snapshot: SnapshotRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Hyperparameters(epochs=3, demonstration_epochs=4, learning_rate=3e-3, drift_weight=0.1)
+    budget = Budget(threads=1, checkpoint_every_steps=3, evaluate_every_steps=2, stop_after_evaluations=3)
+    request: dict[str, Any] = {
+        "snapshot": written_snapshot, "method": method, "hyperparameters": settings, "budget": budget
+    }  # fmt: skip
+    unbroken = make_run("unbroken", **request)
+    carried_out(unbroken)
+    folder = make_run("broken", **request)
+    real_row = Recorder.row
+    until = iter([18, 12, 5])
+    left = next(until)
+
+    def row(self: Recorder, share: float, **figures: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            left = next(until, -1)
+            raise KeyboardInterrupt
+        real_row(self, share, **figures)
+
+    monkeypatch.setattr(Recorder, "row", row)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(folder)
+    assert run(folder) == ExitCode.DONE
+    assert report_of(folder).resumed > 0
+    assert numbers_of(folder) == numbers_of(unbroken)
+
+
+def test_a_run_that_learns_no_more_stops_with_the_weights_of_its_best_evaluation(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    settings = QUICK["hyperparameters"].model_copy(update={"epochs": 40.0})
+    budget = Budget(threads=1, evaluate_every_steps=2, stop_after_evaluations=3)
+    folder = make_run("early", hyperparameters=settings, budget=budget)
+    report = carried_out(folder)
+    assert "had not risen for 3 evaluations" in report.stopped
+    assert report.steps < 200
+    evaluated = {row.step: row for row in metrics_of(folder) if row.step and row.held_out_accuracy is not None}
+    best = max(evaluated.values(), key=lambda row: (row.held_out_accuracy or 0, row.held_out_margin or 0))
+    assert f"the weights of step {best.step}," in report.stopped
+    assert report.after is not None
+    assert report.after.preferences.accuracy == best.held_out_accuracy
+    state = load_model(folder / "model")[0].state_dict()
+    assert all(bool(torch.isfinite(weights).all()) for weights in state.values())
+
+
+def test_a_run_that_makes_chosen_completions_unlikely_stops_and_says_so(make_run: MakeRun) -> None:
+    settings = Hyperparameters(epochs=40, learning_rate=0.01, drift_weight=0, likelihood_weight=0)
+    budget = Budget(threads=1, evaluate_every_steps=2, most_chosen_fall=0.2)
+    report = carried_out(make_run(method=Method.APO_DOWN, hyperparameters=settings, budget=budget))
+    assert "less likely" in report.stopped
+    assert report.steps < 200
