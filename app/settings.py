@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     trainer_threads: int | None = None
     """Threads of a training run. Unset: all cores."""
 
+    trainer_processes: int = Field(default=1, ge=1, le=64)
+    """Processes that share out a training run, started by torchrun: one per GPU, or 1."""
+
     @property
     def is_secure(self) -> bool:
         """Whether people reach the app over HTTPS."""

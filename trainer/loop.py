@@ -21,6 +21,7 @@ from trainer.checkpoints import TrainingState, restore_best, restore_checkpoint,
 from trainer.contract.run import Budget, Method, Stage
 from trainer.contract.steps import Step, passing
 from trainer.errors import DivergedError
+from trainer.following import Begin, Take
 from trainer.groups import Group, PreferencePair, sides
 from trainer.logps import Scorer
 from trainer.memory import Limits, ran_out_of_memory
@@ -29,6 +30,7 @@ from trainer.packing import Tree
 from trainer.phases import Phase, phase_at
 from trainer.preferences import Objective, Said, group_loss
 from trainer.rankings import UNPAIRED
+from trainer.ranks import ALONE, Ranks
 from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
 from trainer.stopping import why_stop
@@ -49,6 +51,7 @@ def train(
     seed: int,
     recorder: Recorder,
     checkpoints: Path,
+    ranks: Ranks = ALONE,
 ) -> TrainingState:
     """Train the scorer's model in place, taking up the newest checkpoint, and return where it ended.
 
@@ -58,11 +61,11 @@ def train(
     """
     policy = scorer.model
     steps = sum(phase.steps for phase in phases)
-    weight_decay = phases[0].objective.settings.weight_decay
-    optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=weight_decay, fused=True)
-    state = restore_checkpoint(checkpoints, policy, optimizer)
-    if state.limits is not None:
-        scorer.limits = Limits(tokens=state.limits[0], logits=state.limits[1])
+    optimizer = optimizer_for(scorer, phases)
+    state = taken_up(checkpoints, scorer, optimizer)
+    if ranks.count > 1:
+        ranks.tell(Begin())
+        ranks.agree(None)
     while not state.finished:
         try:
             recorder.heed_control()
@@ -71,9 +74,9 @@ def train(
             raise
         step = state.step + 1
         phase, own_step = phase_at(phases, step)
-        if own_step == 1:
-            optimizer.state.clear()  # what another phase learnt of the scale of gradients is not this one's
-        batch, figures = _phase_step(scorer, optimizer, phase, own_step, reference, state, seed=seed)
+        batch, figures = _phase_step(
+            scorer, optimizer, phase, own_step, reference, state, step=step, seed=seed, ranks=ranks
+        )
         out_of_time = recorder.seconds[Stage.TRAINING] >= (budget.max_seconds or math.inf)
         is_last = step >= steps or out_of_time
         evaluates = is_last or step % budget.evaluate_every_steps == 0
@@ -102,6 +105,20 @@ def train(
     return state
 
 
+def optimizer_for(scorer: Scorer, phases: Sequence[Phase]) -> torch.optim.Optimizer:
+    """AdamW over what is trained."""
+    weight_decay = phases[0].objective.settings.weight_decay
+    return torch.optim.AdamW(scorer.model.parameters(), weight_decay=weight_decay, fused=True)
+
+
+def taken_up(checkpoints: Path, scorer: Scorer, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Put everything back to the newest checkpoint; a fresh state where there is none."""
+    state = restore_checkpoint(checkpoints, scorer.model, optimizer)
+    if state.limits is not None:
+        scorer.limits = Limits(tokens=state.limits[0], logits=state.limits[1])
+    return state
+
+
 def _phase_step(  # noqa: PLR0917
     scorer: Scorer,
     optimizer: torch.optim.Optimizer,
@@ -110,16 +127,46 @@ def _phase_step(  # noqa: PLR0917
     reference: Reference,
     state: TrainingState,
     *,
+    step: int,
     seed: int,
+    ranks: Ranks,
 ) -> tuple[list[Group], dict[str, float]]:
     """One step of a phase: the comparisons trained on, and the metrics."""
     chosen = phase.batch(own_step, seed=seed)
-    batch = [phase.groups[index] for index in chosen]
-    objective, rate = anchored(phase, chosen, scorer, reference, state), phase.rate(own_step)
-    figures = training_step(scorer, optimizer, batch, reference, objective, rate=rate, mean_weight=phase.usual_weight)
+    objective = anchored(phase, chosen, scorer, reference, state)
+    if ranks.count > 1:
+        ranks.tell(Take(step, objective.anchor))
+    figures = taken_step(scorer, optimizer, phase, own_step, reference, anchor=objective.anchor, seed=seed, ranks=ranks)
     if objective.method in UNPAIRED:
         figures["anchor"] = objective.anchor
-    return batch, {**figures, "learning_rate": rate}
+    return [phase.groups[index] for index in chosen], {**figures, "learning_rate": phase.rate(own_step)}
+
+
+def taken_step(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    phase: Phase,
+    own_step: int,
+    reference: Reference,
+    *,
+    anchor: float,
+    seed: int,
+    ranks: Ranks,
+) -> dict[str, float]:
+    """Step `own_step` (from 1) of a phase, as every rank takes it; returns the metrics."""
+    if own_step == 1:
+        optimizer.state.clear()  # what another phase learnt of the scale of gradients is not this one's
+    batch = [phase.groups[index] for index in phase.batch(own_step, seed=seed)]
+    return training_step(
+        scorer,
+        optimizer,
+        batch,
+        reference,
+        replace(phase.objective, anchor=anchor),
+        rate=phase.rate(own_step),
+        mean_weight=phase.usual_weight,
+        ranks=ranks,
+    )
 
 
 def anchored(
@@ -161,15 +208,27 @@ def training_step(
     *,
     rate: float,
     mean_weight: float,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """One update of the scorer's model; returns the metrics of the batch before it.
 
-    `rate` is the learning rate. A group counts by its weight over `mean_weight`, that of all groups trained on.
+    `rate` is the learning rate. A group counts by its weight over `mean_weight`, that of all groups trained on. Of
+    several ranks each computes a share of the batch, and all take the same step.
     """
     policy = scorer.model
     for settings in optimizer.param_groups:
         settings["lr"] = rate
-    figures = _gradients(scorer, optimizer, batch, reference, objective, mean_weight=mean_weight)
+    figures: dict[str, float] = {}
+    fault: str | None = None
+    try:
+        figures = _gradients(scorer, optimizer, batch, reference, objective, mean_weight=mean_weight, ranks=ranks)
+    except Exception as error:
+        if ranks.count == 1:
+            raise
+        log.exception("This rank's share of a step failed")
+        fault = f"Rank {ranks.rank} of {ranks.count} failed: {error}"
+    ranks.agree(fault)
+    figures = ranks.add_up(list(policy.parameters()), figures)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), objective.settings.max_grad_norm)
     figures["grad_norm"] = float(norm)
     if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
@@ -189,15 +248,16 @@ def _gradients(
     objective: Objective,
     *,
     mean_weight: float,
+    ranks: Ranks,
 ) -> dict[str, float]:
-    """Set the gradient of the batch's loss, and return its metrics.
+    """Set the gradient of this rank's share of the batch's loss, and return its share of the metrics.
 
     Where memory runs out, all is done again in parts of half the size: the gradient is a sum over parts.
     """
     while True:
         optimizer.zero_grad(set_to_none=True)
         try:
-            return _summed_gradients(scorer, batch, reference, objective, mean_weight=mean_weight)
+            return _summed_gradients(scorer, batch, reference, objective, mean_weight=mean_weight, ranks=ranks)
         except (MemoryError, RuntimeError) as error:
             if not ran_out_of_memory(error) or not scorer.limits.can_be_halved:
                 raise
@@ -206,15 +266,23 @@ def _gradients(
 
 
 def _summed_gradients(
-    scorer: Scorer, batch: Sequence[Group], reference: Reference, objective: Objective, *, mean_weight: float
+    scorer: Scorer,
+    batch: Sequence[Group],
+    reference: Reference,
+    objective: Objective,
+    *,
+    mean_weight: float,
+    ranks: Ranks,
 ) -> dict[str, float]:
-    """Add the gradient of each part to what is there, and return the batch's metrics."""
+    """Add the gradient of each part to what is there, and return the metrics. Both are sums over the parts, and over
+    the ranks: whatever they are means of is counted over the whole batch."""
     skip = objective.settings.drift_skip_tokens
     drift_tokens = sum(max(0, len(completion) - skip) for group in batch for completion in group.completions)
     judged = sum(1 for group in batch if group.pairs) or len(batch)
     completions = sum(len(group.completions) for group in batch)
     figures: dict[str, float] = {}
-    for part in groups_in_parts(scorer, batch):
+    own = [batch[number] for number in ranks.share([group.tree for group in batch])]
+    for part in groups_in_parts(scorer, own):
         losses = part_losses(scorer, part, reference, objective)
         terms = {
             "preference_loss": losses.preference / mean_weight / len(batch),

@@ -32,11 +32,14 @@ from trainer.contract.run import CHECKPOINTS_FOLDER, MODEL_FOLDER, REPORT_FILE, 
 from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
+from trainer.following import Stepping, Take, follow, leading
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import train
+from trainer.loop import optimizer_for, taken_step, taken_up, train
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.memory import Limits, fitting_limits
 from trainer.models import context_tokens, load_model, stored_dtype, verify_model
+from trainer.phases import phase_at
+from trainer.ranks import Ranks, RanksLostError, joined
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
@@ -107,20 +110,53 @@ def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False) -> Exit
         say(f"There is no run folder at {folder}.")
         return ExitCode.USAGE
     try:
-        with run_lock(folder):
-            if (folder / REPORT_FILE).is_file():
-                say(f"{folder / REPORT_FILE} is there: the run has ended, nothing is left to do.")
+        with joined() as ranks:
+            if not ranks.leads:
+                follow(ranks, lambda: _follower(folder, ranks))
                 return ExitCode.DONE
-            return _run_to_a_report(folder, must_leave)
+            with leading(ranks), run_lock(folder):
+                return _run_to_a_report(folder, must_leave, ranks)
     except RunBusyError as error:
         say(str(error))
         return ExitCode.BUSY
-    except RunInterrupted:
-        say("Start the run again to go on with it.")
+    except (RunInterrupted, RanksLostError) as error:
+        say(f"{error} Start the run again to go on with it.".lstrip())
         return ExitCode.INTERRUPTED
 
 
-def _run_to_a_report(folder: Path, must_leave: Callable[[], bool]) -> ExitCode:
+def _follower(folder: Path, ranks: Ranks) -> Stepping:
+    """What a rank that follows needs to take steps, from the run's own files."""
+    request = read_request(folder)
+    checkpoints = folder / CHECKPOINTS_FOLDER
+    findings = Findings()
+    snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
+    models = _load_models(request, findings)
+    found = _material(request, snapshot, models, findings)
+    models.policy.limits = models.reference.limits = read_json(checkpoints / LIMITS_FILE, Limits)
+    reference, _ = prepare_reference(
+        models.reference,
+        found.sequences,
+        table=read_table(checkpoints / REFERENCE_FOLDER),
+        with_distributions_of=found.preferred if request.hyperparameters.drift_weight > 0 else [],
+        on_progress=lambda share: None,
+    )
+    phases = phases_of(request, found)
+    optimizer = optimizer_for(models.policy, phases)
+    taken_up(checkpoints, models.policy, optimizer)
+
+    def take(order: Take) -> None:
+        phase, own_step = phase_at(phases, order.step)
+        taken_step(
+            models.policy, optimizer, phase, own_step, reference, anchor=order.anchor, seed=request.seed, ranks=ranks
+        )
+
+    return take
+
+
+def _run_to_a_report(folder: Path, must_leave: Callable[[], bool], ranks: Ranks) -> ExitCode:
+    if (folder / REPORT_FILE).is_file():
+        say(f"{folder / REPORT_FILE} is there: the run has ended, nothing is left to do.")
+        return ExitCode.DONE
     findings = Findings()
     recorder: Recorder | None = None
     state, message = Outcome.SUCCEEDED, ""
@@ -128,8 +164,8 @@ def _run_to_a_report(folder: Path, must_leave: Callable[[], bool]) -> ExitCode:
         recorder = Recorder(folder, say=say, must_leave=must_leave)
         (folder / CHECKPOINTS_FOLDER / ROOM_FILE).write_bytes(bytes(LEAST_FREE_BYTES))
         findings.request = read_request(folder)
-        _carry_out(findings.request, folder, recorder, findings)
-    except RunInterrupted:
+        _carry_out(findings.request, folder, recorder, findings, ranks)
+    except (RunInterrupted, RanksLostError):
         raise
     except RunCancelled:
         state, message = Outcome.CANCELLED, "The run was cancelled. No model was written."
@@ -191,7 +227,7 @@ def read_request(folder: Path) -> RunRequest:
         raise TrainerError(f"{path} is not JSON: {error}.") from error
 
 
-def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: Findings) -> None:
+def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: Findings, ranks: Ranks) -> None:
     torch.manual_seed(request.seed)
     checkpoints = folder / CHECKPOINTS_FOLDER
     with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
@@ -223,6 +259,7 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
             seed=request.seed,
             recorder=recorder,
             checkpoints=checkpoints,
+            ranks=ranks,
         )
         findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
         if state.stopped:

@@ -20,6 +20,7 @@ from app.datasets.service.freezing import freeze_snapshot
 from app.deployments.models import ModelVersion
 from app.errors import Conflict, DomainError
 from app.live.announcing import announce
+from app.training.launchers import launcher_for
 from app.training.models import LineProbe, Run, RunState
 from app.training.run_folder import (
     Metrics,
@@ -180,7 +181,7 @@ def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float)
     None where the run was cancelled before there was a report. Raises Conflict where the trainer keeps dying,
     WorkerStopping where the worker is told to stop, RunPutAside where it stays paused.
     """
-    trainer, metrics = TrainerProcess(folder), Metrics.of(folder)
+    trainer, metrics = TrainerProcess(folder, launcher_for(place.settings)), Metrics.of(folder)
     wanted, wanted_since = Command.RUN, time.monotonic()
     while True:
         alive = trainer.is_alive()  # asked before looking for the report, which is the last thing that it writes

@@ -4,13 +4,13 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from app.settings import ROOT
+from app.training.launchers import Launcher, OneProcess
 from trainer.contract.logs import REQUEST_VARIABLE, request_id
 from trainer.contract.run import LOCK_FILE, LOG_FILE
 
@@ -25,8 +25,9 @@ LOOK_SECONDS = 0.05
 class TrainerProcess:
     """The trainer of one run, whoever started it. It outlives a worker that dies, and another worker finds it again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, launcher: Launcher | None = None) -> None:
         self._folder = folder
+        self._launcher = launcher or OneProcess()
         self._started: subprocess.Popen[bytes] | None = None
 
     def is_alive(self) -> bool:
@@ -36,14 +37,14 @@ class TrainerProcess:
         return is_locked(self._folder / LOCK_FILE)
 
     def start(self, log_environment: Mapping[str, str] | None = None) -> None:
-        """Start `python -m trainer run <folder>` in a session of its own, its output at the end of the log."""
+        """Start the launcher's command in a session of its own, its output at the end of the log."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
         environment |= log_environment or {}
         if (caused_by := request_id.get()) is not None:
             environment[REQUEST_VARIABLE] = caused_by
         with (self._folder / LOG_FILE).open("ab") as log:
             self._started = subprocess.Popen(
-                [sys.executable, "-m", "trainer", "run", str(self._folder)],
+                self._launcher.command(self._folder),
                 cwd=ROOT,
                 env={**environment, "HF_HUB_OFFLINE": "1"},
                 stdin=subprocess.DEVNULL,
@@ -64,8 +65,12 @@ class TrainerProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End a trainer that does not listen."""
+        """End a trainer that does not listen: what was started here, and whoever holds the run under it."""
+        holder = self._holder()
         self._signal(signal.SIGKILL)
+        if holder is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(holder, signal.SIGKILL)
         if self._started is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._started.wait(timeout=10)

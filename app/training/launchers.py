@@ -1,0 +1,43 @@
+"""How a run's trainer is started: as one process, or as several that train together."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from app.settings import Settings
+
+
+class Launcher(Protocol):
+    """Names the command that carries out the run in a folder. What it starts must hold the run's lock while it works,
+    leave with a checkpoint on SIGTERM, and write the report last: anything that ends in `python -m trainer run` does.
+    """
+
+    def command(self, folder: Path) -> list[str]:
+        """The command, to be started in a session of its own."""
+
+
+@dataclass(frozen=True)
+class OneProcess:
+    """The trainer alone."""
+
+    def command(self, folder: Path) -> list[str]:
+        """Python on this machine."""
+        return [sys.executable, "-m", "trainer", "run", str(folder)]
+
+
+@dataclass(frozen=True)
+class Torchrun:
+    """So many processes on this machine, which share out every batch."""
+
+    processes: int
+
+    def command(self, folder: Path) -> list[str]:
+        """torchrun, which starts nothing again by itself: the worker does, and counts how often that is in vain."""
+        ranks = ["--standalone", "--nproc-per-node", str(self.processes), "--max-restarts", "0"]
+        return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", "trainer", "run", str(folder)]
+
+
+def launcher_for(settings: Settings) -> Launcher:
+    """As the settings have it."""
+    return Torchrun(settings.trainer_processes) if settings.trainer_processes > 1 else OneProcess()
