@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,11 @@ def train(
     seed: int,
     recorder: Recorder,
     checkpoints: Path,
+    watch: Callable[[int, bool], dict[str, float]] = lambda step, is_last: {},
 ) -> TrainingState:
     """Train the scorer's model in place on `groups`, taking up the newest checkpoint, and return where it ended.
 
+    `watch` is asked at every evaluation for further figures of the model as it is; it must leave that as it was.
     Raises DivergedError where the loss or a gradient is no longer a number, RunCancelled on request, RunInterrupted
     where told to leave, with a checkpoint of the last step.
     """
@@ -74,6 +76,7 @@ def train(
         state = TrainingState(step=step, tokens=tokens, finished=step >= steps or out_of_time)
         if state.finished or step % budget.evaluate_every_steps == 0:
             figures |= held_out_figures(scorer, held_out[:WATCHED_PAIRS], reference, beta=hyperparameters.beta)
+            figures |= watch(step, state.finished)
         recorder.row(
             step / steps,
             message=_spoken(step, steps, figures),
@@ -266,7 +269,7 @@ def _watched(logps: Tensor, rewards: Tensor, groups: Sequence[Group]) -> dict[st
 def held_out_figures(
     scorer: Scorer, pairs: Sequence[PreferencePair], reference: Reference, *, beta: float
 ) -> dict[str, float]:
-    """Held-out preference accuracy and mean margin, for the chart; nothing where no pair is held out."""
+    """Held-out preference accuracy, mean margin and log-probabilities; nothing where no pair is held out."""
     if not pairs:
         return {}
     sequences = sides(pairs)
@@ -277,6 +280,9 @@ def held_out_figures(
     return {
         "held_out_accuracy": float(_favoured(chosen - rejected).mean()),
         "held_out_margin": float(margins.mean()),
+        "held_out_pairs": len(pairs),
+        "held_out_chosen_logp": float(chosen.mean()),
+        "held_out_rejected_logp": float(rejected.mean()),
     }
 
 
