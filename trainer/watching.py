@@ -63,7 +63,6 @@ class Watcher:
         self._share = sampling.watched_share
         self._training_seconds = training_seconds
         self._spent_seconds = 0.0
-        self._last_seconds = 0.0
         mend_last_line(self._path)
 
     def look_at_the_start(self) -> dict[str, float]:
@@ -74,9 +73,8 @@ class Watcher:
 
     def look(self, step: int, is_last: bool) -> dict[str, float]:
         """The figures of the policy after a step; none where nothing is watched, or there is no time for it."""
-        allowed = self._share * self._training_seconds()
-        if not is_last and self._spent_seconds + self._last_seconds > allowed:
-            log.info("No samples are drawn at step %s: they would take more than their share of the time.", step)
+        if not is_last and self._spent_seconds > self._share * self._training_seconds():
+            log.info("No samples are drawn at step %s: they have taken their share of the time.", step)
             return {}
         return self._look(step)
 
@@ -95,8 +93,7 @@ class Watcher:
         samples = [[sample_of(self._tokenizer, ids, end_ids, drift=0.0) for ids in of_prompt] for of_prompt in drawn]
         figures = {**sample_figures(samples), "sample_kl": kl_per_token(self._policy, self._reference, sequences)}
         self._write(step, samples)
-        self._last_seconds = time.monotonic() - began
-        self._spent_seconds += self._last_seconds
+        self._spent_seconds += time.monotonic() - began
         return figures
 
     def _write(self, step: int, samples: Sequence[Sequence[Sample]]) -> None:
@@ -145,4 +142,4 @@ def kl_per_token(policy: Scorer, reference: Scorer, sequences: Sequence[Tokens])
         at_tokens = reference.score(trees, policy.distributions(trees)).drift
         total += float(at_tokens.double().sum())
         tokens += len(at_tokens)
-    return max(0.0, total / tokens)
+    return round(max(0.0, total / tokens), 6)

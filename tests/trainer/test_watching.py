@@ -107,11 +107,11 @@ def test_a_watched_run_interrupted_anywhere_ends_with_the_same_bits_and_samples(
     assert all(row.held_out_accuracy is not None for row in metrics_of(broken) if row.sample_kl is not None)
 
 
-def test_samples_keep_to_their_share_of_the_time_but_for_the_first_and_the_last(make_run: MakeRun) -> None:
+def test_samples_keep_to_their_share_of_the_time_but_for_the_first_and_the_last_look(make_run: MakeRun) -> None:
     none_left = ALWAYS.model_copy(update={"watched_share": 0.0})
     folder = make_run(sampling=none_left)
     run(folder)
-    assert [line.step for line in watched(folder)] == [0, 20]
+    assert [line.step for line in watched(folder)] == [0, 6, 20]
     steps = [
         row.step for row in metrics_of(folder) if row.held_out_accuracy is not None and row.stage is Stage.TRAINING
     ]

@@ -105,7 +105,8 @@ class EvaluationSampling(Contract):
 
     The `watched_*` are about the few that are drawn at every evaluation while training, for people to watch:
     the first `watched_prompts` of the prompts (0: none), a completion cut at `watched_max_tokens`. An evaluation goes
-    without where they would take more than `watched_share` (0 to 1) of the time spent on training; the last never does.
+    without where they have taken more than `watched_share` (0 to 1) of the time of training; the first and the last
+    never do.
     """
 
     prompts: Annotated[int, Field(ge=1, le=1000)] = 48
