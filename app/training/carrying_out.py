@@ -31,7 +31,7 @@ from app.training.run_folder import (
     write_request,
     write_starts,
 )
-from app.training.service.ending import finish_run, stop_run
+from app.training.service.ending import finish_run, stop_run, storable
 from app.training.trainer_process import TrainerProcess
 from app.training.warning_signs import warnings_of
 from app.wording import gettext as _
@@ -279,7 +279,7 @@ def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metr
         log = end_of_log(folder / LOG_FILE)
         values: dict[str, object] = {"log": log} if log != run.log else {}
         if samples_came:
-            values["samples"] = [evaluation.model_dump(mode="json") for evaluation in metrics.watched.kept()]
+            values["samples"] = storable([evaluation.model_dump(mode="json") for evaluation in metrics.watched.kept()])
         if news and metrics.latest is not None:
             values["fraction"] = metrics.latest.fraction
             values["latest"] = metrics.latest.model_dump(mode="json", exclude_none=True)

@@ -88,6 +88,16 @@ MEASURES = (
         ),
         traces=(Trace(N_("KL"), lambda row: row.sample_kl),),
     ),
+    Measure(
+        name="length",
+        title=N_("Length of what it writes"),
+        compared=N_("Length of what it writes"),
+        note=N_(
+            "How many tokens its samples have on average. People may well prefer longer or shorter ones; where they "
+            "grow or shrink severalfold, look at what it writes."
+        ),
+        traces=(Trace(N_("Tokens"), lambda row: row.sample_tokens),),
+    ),
 )
 
 

@@ -22,11 +22,12 @@ REPETITION_RISE = REPETITION_RISE_BOUND
 
 LENGTH_FACTOR = 1.6
 LENGTH_LEAST_TOKENS = 6.0
-"""Longer or shorter than before, by this factor and by these tokens. The gate refuses 2.5; the starter model, taught a
-friendlier manner, went up to 1.4."""
+"""Longer or shorter than before, by this factor and by these tokens, at two evaluations running: the mean of a dozen
+varies by a fifth. The gate refuses 2.5; the starter model, taught a friendlier manner, went up to 1.4."""
 
 UNFINISHED_RISE = UNFINISHED_RISE_BOUND
-"""More samples than before that run into the limit: three of a dozen."""
+"""More samples than before that run into the limit, at two evaluations running: three of a dozen, which may be chance
+once where about half are cut off anyway."""
 
 DISTINCT_LEFT = 0.6
 """What is left of the share of different texts. Of a dozen samples two or three fewer differ by chance; where all
@@ -47,6 +48,8 @@ LOSS_WINDOW = 10
 LOSS_LEAST_STEPS = 30
 LOSS_LEAST_SHARE = 0.25
 """The mean of the last steps over that of the first ones. Asked once the warm-up, a tenth by default, is well over."""
+
+SAMPLE_FIGURES = [name for name in MetricsRow.model_fields if name.startswith("sample_")]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def warnings_of(rows: Sequence[MetricsRow]) -> list[Warned]:
 
     Figures are those of the first time. Rows may be of any stage and are taken in order of their steps.
     """
-    looks = [row for row in rows if _is_evaluation(row)]
+    looks = _with_samples_carried_on([row for row in rows if _is_evaluation(row)])
     steps = [row for row in rows if row.loss is not None]
     numbers = [row.step for row in steps]
     found: dict[str, Warned] = {}
@@ -123,6 +126,15 @@ def _is_evaluation(row: MetricsRow) -> bool:
     return row.held_out_accuracy is not None or row.sample_kl is not None
 
 
+def _with_samples_carried_on(looks: Sequence[MetricsRow]) -> list[MetricsRow]:
+    """The evaluations, those at which nothing was drawn with what the samples before them showed."""
+    carried: list[MetricsRow] = []
+    for look in looks:
+        shown = look if look.sample_kl is not None or not carried else carried[-1]
+        carried.append(look.model_copy(update={name: getattr(shown, name) for name in SAMPLE_FIGURES}))
+    return carried
+
+
 # --- Each sign
 
 
@@ -134,12 +146,18 @@ def _repeats(history: History) -> Figures | None:
 
 
 def _lengths(history: History) -> tuple[float, float] | None:
-    """Mean tokens before and now, where they differ enough."""
-    before, now = history.start.sample_tokens, history.now.sample_tokens
-    if before is None or now is None or abs(now - before) < LENGTH_LEAST_TOKENS:
+    """Mean tokens before and now, where the last two evaluations both differ enough, in the same direction."""
+    before, last = history.start.sample_tokens, [look.sample_tokens for look in history.looks[1:][-2:]]
+    if before is None or len(last) < 2:
         return None
-    factor = (now + 1) / (before + 1)
-    return (before, now) if max(factor, 1 / factor) >= LENGTH_FACTOR else None
+    extents = []
+    for tokens in last:
+        if tokens is None or abs(tokens - before) < LENGTH_LEAST_TOKENS:
+            return None
+        extents.append((tokens + 1) / (before + 1))
+    if min(extents) < LENGTH_FACTOR and max(extents) > 1 / LENGTH_FACTOR:
+        return None
+    return before, last[-1] or 0.0
 
 
 def _grows_longer(history: History) -> Figures | None:
@@ -153,10 +171,10 @@ def _grows_shorter(history: History) -> Figures | None:
 
 
 def _forgets_to_end(history: History) -> Figures | None:
-    before, now = history.start.sample_unfinished, history.now.sample_unfinished
-    if before is None or now is None or now - before < UNFINISHED_RISE:
+    before, last = history.start.sample_unfinished, [look.sample_unfinished for look in history.looks[1:][-2:]]
+    if before is None or len(last) < 2 or any(now is None or now - before < UNFINISHED_RISE for now in last):
         return None
-    return {"now": _percentage(now), "before": _percentage(before)}
+    return {"now": _percentage(last[-1] or 0.0), "before": _percentage(before)}
 
 
 def _writes_all_the_same(history: History) -> Figures | None:

@@ -128,20 +128,25 @@ def test_a_run_under_way_shows_how_far_it_is_and_asks_again(session: Session, si
     assert "style=" not in fragment
 
 
+CHARTS = ["loss", "accuracy", "margin", "logps", "kl", "length"]
 LATEST = {**metrics(10)[-1], "tokens_per_second": 1090.4, "seconds_left": 33.0}
 FAR = {"name": "far", "first_step": 6, "last_step": 10, "figures": {"now": "0.30", "bound": "0.25"}}
 
 
 def test_a_run_under_way_says_where_it_stands_and_what_each_chart_means(session: Session, site: Site) -> None:
     start = {**metrics(1)[0], "stage": "before", "step": 0, "loss": None, "held_out_accuracy": 0.5, "sample_kl": 0.0}
-    rows = [start, *metrics(9), {**LATEST, "sample_kl": 0.03, "held_out_chosen_logp": -4.0, "held_out_margin": 0.3}]
+    rows = [
+        start,
+        *metrics(9),
+        {**LATEST, "sample_kl": 0.03, "sample_tokens": 12.0, "held_out_chosen_logp": -4.0, "held_out_margin": 0.3},
+    ]
     run = make_run(session, site.line, state=RunState.RUNNING, metrics=rows, latest=LATEST)
     page = site.as_(site.researcher).get(f"/runs/{run.id}").text
     for shown in ("about 35 seconds", "10 of 40", "1,090", "60 %", "more than before training (50 %)", "0.03"):
         assert shown in page
-    assert re.findall(r'<figure class="chart" id="chart-(\w+)"', page) == ["loss", "accuracy", "margin", "logps", "kl"]
+    assert re.findall(r'<figure class="chart" id="chart-(\w+)"', page) == CHARTS
     notes = re.findall(r'<span class="small muted note">([^<]+)</span>', page)
-    assert len(notes) == 5
+    assert len(notes) == len(CHARTS)
     assert all(len(note) > 60 for note in notes)
 
 
@@ -164,7 +169,7 @@ def test_the_stage_is_that_of_the_newest_row(session: Session, site: Site) -> No
 
 def test_a_warning_stands_where_it_is_read_out_with_what_to_do(session: Session, site: Site) -> None:
     passed = {"name": "endless", "first_step": 4, "last_step": 6, "figures": {"now": "40 %", "before": "0 %"}}
-    given = {"metrics": metrics(10), "latest": LATEST, "warnings": [passed, FAR]}
+    given: dict[str, Any] = {"metrics": metrics(10), "latest": LATEST, "warnings": [passed, FAR]}
     run = make_run(session, site.line, state=RunState.RUNNING, **given)
     page = site.as_(site.researcher).get(f"/runs/{run.id}").text
     region = page.partition('<div id="warnings" role="status">')[2].partition("</div>")[0]
@@ -172,7 +177,9 @@ def test_a_warning_stands_where_it_is_read_out_with_what_to_do(session: Session,
     assert "0.30 nats per token, more than 0.25. What it knew may be lost." in region
     assert "From step 4 to 6, no longer:" in region
     assert region.count('class="notice warn"') == 1
-    silent = make_run(session, make_campaign(session).line, state=RunState.RUNNING, metrics=metrics(10), latest=LATEST)
+    other = make_campaign(session).line
+    assert other is not None
+    silent = make_run(session, other, state=RunState.RUNNING, metrics=metrics(10), latest=LATEST)
     page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{silent.id}").text
     assert '<div id="warnings" role="status">' in page, "it is there before there is something to read out"
     assert "notice warn" not in page
@@ -185,7 +192,7 @@ def test_warnings_stay_with_a_run_that_is_over(session: Session, site: Site) -> 
 
 def test_samples_show_before_and_each_evaluation_of_which_the_newest_is_open(session: Session, site: Site) -> None:
     samples = [watched(0, "As before."), watched(20, "First <b>steps</b>."), watched(40, "By now.", "")]
-    given = {"metrics": metrics(10), "latest": LATEST, "samples": samples}
+    given: dict[str, Any] = {"metrics": metrics(10), "latest": LATEST, "samples": samples}
     run = make_run(session, site.line, state=RunState.RUNNING, **given)
     page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
     part = page.partition('<section id="watched"')[2].partition("</section>")[0]
@@ -198,7 +205,7 @@ def test_samples_show_before_and_each_evaluation_of_which_the_newest_is_open(ses
 
 
 def test_samples_before_the_first_evaluation_say_that_more_will_come(session: Session, site: Site) -> None:
-    given = {"metrics": metrics(2), "latest": LATEST, "samples": [watched(0, "As before.")]}
+    given: dict[str, Any] = {"metrics": metrics(2), "latest": LATEST, "samples": [watched(0, "As before.")]}
     run = make_run(session, site.line, state=RunState.RUNNING, **given)
     page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
     assert "It is asked again at the first evaluation." in page

@@ -65,9 +65,6 @@ def test_nothing_is_warned_of_without_figures() -> None:
     ("name", "bad", "well"),
     [
         ("repeats", {"sample_repetition": 0.12}, {"sample_repetition": 0.10}),
-        ("longer", {"sample_tokens": 33.0}, {"sample_tokens": 32.0}),
-        ("shorter", {"sample_tokens": 12.0}, {"sample_tokens": 13.0}),
-        ("endless", {"sample_unfinished": 0.25}, {"sample_unfinished": 0.24}),
         ("same", {"sample_distinct": 0.5}, {"sample_distinct": 0.58}),
         ("far", {"sample_kl": 0.26}, {"sample_kl": 0.24}),
     ],
@@ -78,9 +75,32 @@ def test_what_the_samples_show_is_warned_of_at_once(name: str, bad: Look, well: 
     assert (warned.name, warned.first_step, warned.last_step) == (name, 40, 40)
 
 
+@pytest.mark.parametrize(
+    ("name", "bad", "well"),
+    [
+        ("longer", {"sample_tokens": 33.0}, {"sample_tokens": 32.0}),
+        ("shorter", {"sample_tokens": 12.0}, {"sample_tokens": 13.0}),
+        ("endless", {"sample_unfinished": 0.25}, {"sample_unfinished": 0.24}),
+    ],
+)
+def test_what_a_dozen_samples_may_show_by_chance_is_warned_of_where_two_evaluations_show_it(
+    name: str, bad: Look, well: Look
+) -> None:
+    assert names(training({}, well, well)) == []
+    assert names(training({}, bad)) == []
+    assert names(training({}, bad, {}, bad)) == []
+    (warned,) = warnings_of(training({}, bad, bad))
+    assert (warned.name, warned.first_step, warned.last_step) == (name, 60, 60)
+
+
 def test_a_few_tokens_more_are_nothing_where_completions_are_short() -> None:
-    assert names(training({"sample_tokens": 8.0}, start={"sample_tokens": 3.0})) == []
-    assert names(training({"sample_tokens": 9.0}, start={"sample_tokens": 3.0})) == ["longer"]
+    start: Look = {"sample_tokens": 3.0}
+    assert names(training({"sample_tokens": 8.0}, {"sample_tokens": 8.0}, start=start)) == []
+    assert names(training({"sample_tokens": 9.0}, {"sample_tokens": 9.0}, start=start)) == ["longer"]
+
+
+def test_longer_once_and_shorter_once_is_neither() -> None:
+    assert names(training({"sample_tokens": 40.0}, {"sample_tokens": 8.0})) == []
 
 
 def test_agreement_that_stays_below_its_best_is_warned_of_since_that_step() -> None:
@@ -121,6 +141,14 @@ def test_a_warning_that_passes_is_kept_with_the_steps_at_which_it_was_so() -> No
     (warned,) = warnings_of(rows)
     assert (warned.first_step, warned.last_step, last_evaluation(rows)) == (40, 60, 80)
     assert "0.40 nats" in warned.sentence
+
+
+def test_a_warning_lasts_over_an_evaluation_at_which_nothing_was_drawn() -> None:
+    undrawn: Look = {name: None for name in START if name.startswith("sample_")}
+    (warned,) = warnings_of(training({}, {"sample_kl": 0.4}, undrawn))
+    assert (warned.first_step, warned.last_step) == (40, 60)
+    (warned,) = warnings_of(training({}, {"sample_kl": 0.4}, undrawn, {}))
+    assert (warned.first_step, warned.last_step) == (40, 60)
 
 
 def test_warnings_come_in_the_order_in_which_they_were_due() -> None:
