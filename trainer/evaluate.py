@@ -193,7 +193,7 @@ def draw_samples(
         for token_ids in completions
     ]
     drifts = iter(_drift_per_token(scorer, reference, sequences))
-    return [[_sample(tokenizer, ids, end_ids, drift=next(drifts)) for ids in completions] for completions in drawn]
+    return [[sample_of(tokenizer, ids, end_ids, drift=next(drifts)) for ids in completions] for completions in drawn]
 
 
 def _drift_per_token(scorer: Scorer, reference: Scorer | None, sequences: Sequence[Tokens]) -> list[float]:
@@ -205,7 +205,10 @@ def _drift_per_token(scorer: Scorer, reference: Scorer | None, sequences: Sequen
     ]
 
 
-def _sample(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_ids: set[int], *, drift: float) -> Sample:
+def sample_of(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_ids: set[int], *, drift: float
+) -> Sample:
+    """What was drawn, as text and figures."""
     finished = token_ids[-1] in end_ids
     body = list(token_ids[:-1] if finished else token_ids)
     text = completion_text(tokenizer, body)

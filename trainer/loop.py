@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,10 +52,12 @@ def train(
     recorder: Recorder,
     checkpoints: Path,
     ranks: Ranks = ALONE,
+    watch: Callable[[int, bool], dict[str, float]] = lambda step, is_last: {},
 ) -> TrainingState:
     """Train the scorer's model in place, taking up the newest checkpoint, and return where it ended.
 
-    With `stop_after_evaluations` it is left with the weights of the best evaluation. Raises DivergedError where the
+    With `stop_after_evaluations` it is left with the weights of the best evaluation. `watch` is asked at every
+    evaluation for further figures of the model as it is; it must leave that as it was. Raises DivergedError where the
     loss or a gradient is no longer a number, RunCancelled on request, RunInterrupted where told to leave, with a
     checkpoint of the last step.
     """
@@ -85,6 +87,8 @@ def train(
             figures |= held_out_figures(scorer, held_out[:WATCHED_PAIRS], reference, beta=beta)
         state = _advanced(state, scorer, batch, figures, budget if evaluates else None)
         state = replace(state, finished=is_last or bool(state.stopped))
+        if evaluates:
+            figures |= watch(step, state.finished)
         if evaluates and budget.stop_after_evaluations and state.progress.best_step == step:
             save_best(checkpoints, step, policy)
         recorder.row(
@@ -383,7 +387,7 @@ def _watched(logps: Tensor, rewards: Tensor, groups: Sequence[Group]) -> dict[st
 def held_out_figures(
     scorer: Scorer, pairs: Sequence[PreferencePair], reference: Reference, *, beta: float
 ) -> dict[str, float]:
-    """Held-out preference accuracy and mean margin, for the chart; nothing where no pair is held out."""
+    """Held-out preference accuracy, mean margin and log-probabilities; nothing where no pair is held out."""
     if not pairs:
         return {}
     sequences = sides(pairs)
@@ -396,6 +400,9 @@ def held_out_figures(
         "held_out_chosen_fall": float(((reference_chosen - chosen) / tokens).mean()),
         "held_out_accuracy": float(_favoured(chosen - rejected).mean()),
         "held_out_margin": float(margins.mean()),
+        "held_out_pairs": len(pairs),
+        "held_out_chosen_logp": float(chosen.mean()),
+        "held_out_rejected_logp": float(rejected.mean()),
     }
 
 

@@ -26,6 +26,7 @@ from trainer.contract.run import (
     Stage,
 )
 from trainer.errors import TrainerError
+from trainer.pace import Pace
 
 PROGRESS_FILE = "progress.json"
 PAUSE_POLL_SECONDS = 0.2
@@ -100,7 +101,8 @@ class Recorder:
         self._share = 0.0
         self.step = 0
         self.tokens = 0
-        _mend_last_line(folder / METRICS_FILE)
+        self.pace = Pace()
+        mend_last_line(folder / METRICS_FILE)
 
     def _taken_up(self) -> Progress:
         if self._progress_path.is_file():
@@ -154,6 +156,7 @@ class Recorder:
         self.step, self.tokens = figures.get("step", self.step), figures.get("tokens", self.tokens)
         first, last = STAGE_SPANS[self._stage]
         fraction = min(1.0, first + (last - first) * min(1.0, share))
+        figures |= self.pace.figures(self._stage, share, self.seconds, figures)
         line = MetricsRow(at=datetime.now(UTC), stage=self._stage, fraction=fraction, message=message, **figures)
         with (self._folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(line.model_dump_json(exclude_none=True) + "\n")
@@ -194,7 +197,7 @@ class Recorder:
             return Command.RUN
 
 
-def _mend_last_line(path: Path) -> None:
+def mend_last_line(path: Path) -> None:
     """Cut off what a kill left of a line half written."""
     if not path.is_file():
         return

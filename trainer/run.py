@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import platform
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from pydantic import ValidationError
@@ -34,7 +36,7 @@ from trainer.errors import ModelError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
 from trainer.following import Stepping, Take, follow, leading
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import optimizer_for, taken_step, taken_up, train
+from trainer.loop import WATCHED_PAIRS, optimizer_for, taken_step, taken_up, train
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.memory import Limits, fitting_limits
 from trainer.models import context_tokens, load_model, stored_dtype, verify_model
@@ -43,6 +45,7 @@ from trainer.ranks import Ranks, RanksLostError, joined
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
+from trainer.watching import Watcher
 
 BEFORE_FILE = "before.json"
 LIMITS_FILE = "limits.json"
@@ -242,9 +245,11 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         findings.exam = exam
         limits = _limits(checkpoints, models)
         models.policy.limits = models.reference.limits = limits
+        recorder.pace.most_seconds = request.budget.max_seconds or math.inf
+        watcher = _watcher(folder, models, exam, recorder)
     passing(Step.TRAINING_LOADED)
     with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(found.held_out)} held-out pairs."):
-        findings.before = _measured_before(checkpoints, models, exam, recorder)
+        findings.before = _measured_before(checkpoints, models, exam, recorder, watcher)
     passing(Step.TRAINING_MEASURED_BEFORE)
     with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
         reference = _reference(request, checkpoints, models, found, recorder)
@@ -260,6 +265,7 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
             recorder=recorder,
             checkpoints=checkpoints,
             ranks=ranks,
+            watch=watcher.look,
         )
         findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
         if state.stopped:
@@ -334,19 +340,38 @@ def _limits(checkpoints: Path, models: Models) -> Limits:
     return read_json(path, Limits)
 
 
-def _measured_before(checkpoints: Path, models: Models, exam: Examination, recorder: Recorder) -> Measured:
+def _watcher(folder: Path, models: Models, exam: Examination, recorder: Recorder) -> Watcher:
+    return Watcher(
+        folder,
+        exam,
+        policy=models.policy,
+        reference=models.reference,
+        tokenizer=models.tokenizer,
+        training_seconds=lambda: recorder.seconds.get(Stage.TRAINING, 0.0),
+    )
+
+
+def _measured_before(
+    checkpoints: Path, models: Models, exam: Examination, recorder: Recorder, watcher: Watcher
+) -> Measured:
     """The start as it was measured by an earlier start of this run, else measured now."""
     path = checkpoints / BEFORE_FILE
     if path.is_file():
         return read_json(path, Measured)
     reference = None if models.starts_at_reference else models.reference
     measured = measure(models.policy, models.tokenizer, reference, exam, on_progress=recorder.tick)
-    write_json(path, measured)
+    preferences = measured.results.preferences
+    pairs = preferences.pairs[:WATCHED_PAIRS]
     recorder.row(
         1.0,
-        message=f"Held-out accuracy before training: {measured.results.preferences.accuracy}",
-        held_out_accuracy=measured.results.preferences.accuracy,
+        message=f"Held-out accuracy before training: {preferences.accuracy}",
+        held_out_accuracy=preferences.accuracy,
+        held_out_pairs=len(pairs),
+        held_out_chosen_logp=fmean(pair.chosen_logp for pair in pairs) if pairs else None,
+        held_out_rejected_logp=fmean(pair.rejected_logp for pair in pairs) if pairs else None,
+        **watcher.look_at_the_start(),
     )
+    write_json(path, measured)
     return measured
 
 

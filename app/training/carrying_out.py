@@ -24,6 +24,7 @@ from app.training.launchers import launcher_for
 from app.training.models import LineProbe, Run, RunState
 from app.training.run_folder import (
     Metrics,
+    add_to_log,
     alone,
     end_of_log,
     give_order,
@@ -31,8 +32,9 @@ from app.training.run_folder import (
     write_request,
     write_starts,
 )
-from app.training.service.ending import finish_run, stop_run
+from app.training.service.ending import finish_run, stop_run, storable
 from app.training.trainer_process import TrainerProcess
+from app.training.warning_signs import warnings_of
 from app.wording import gettext as _
 from trainer.contract.files import read_json, weights_sha256
 from trainer.contract.report import Outcome, Report
@@ -266,14 +268,24 @@ def _send_away(folder: Path, trainer: TrainerProcess) -> None:
 
 def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metrics) -> Command:
     """Write how far the run has come into its row; what people want of it."""
+    samples_came = metrics.watched.read_on()  # before the metrics, whose row of an evaluation is written after them
     news = metrics.read_on()
-    log = end_of_log(folder / LOG_FILE)
+    asked = select(Run.cancel_requested, Run.pause_requested, Run.log, Run.warnings).where(Run.id == run_id)
     with place.session_factory.begin() as session:
-        run = session.execute(select(Run.cancel_requested, Run.pause_requested, Run.log).where(Run.id == run_id)).one()
+        run = session.execute(asked).one()
+        warnings = warnings_of(metrics.in_order()) if news else []
+        known = {each["name"] for each in run.warnings}
+        for new in (each for each in warnings if each.name not in known):
+            add_to_log(folder / LOG_FILE, new.sentence, environment=place.settings.log_environment)
+        log = end_of_log(folder / LOG_FILE)
         values: dict[str, object] = {"log": log} if log != run.log else {}
+        if samples_came:
+            values["samples"] = storable([evaluation.model_dump(mode="json") for evaluation in metrics.watched.kept()])
         if news and metrics.latest is not None:
             values["fraction"] = metrics.latest.fraction
+            values["latest"] = metrics.latest.model_dump(mode="json", exclude_none=True)
             values["metrics"] = [row.model_dump(mode="json", exclude_none=True) for row in metrics.chart_rows()]
+            values["warnings"] = [each.model_dump(mode="json") for each in warnings]
             if metrics.message and not run.cancel_requested:
                 values["message"] = metrics.message
         if values:

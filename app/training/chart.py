@@ -4,7 +4,7 @@ Where scripts run, static/js/charts.js draws it anew from the table that goes wi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.wording import gettext as _
@@ -32,28 +32,55 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Value:
-    """One row of the table behind a chart: the value as it is, and as people read it."""
+class Curve:
+    """What is to be drawn as one line: (x, y) points in order of x. `dotted`: every point is marked."""
 
-    x: float
+    label: str
+    points: Sequence[tuple[float, float]]
+    dotted: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve as it is drawn."""
+
+    label: str
+    dotted: bool
+    points: str
+    dots: list[Dot]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One cell of the table behind a chart: the value as it is, and as people read it."""
+
     y: float
     label: str
 
 
 @dataclass(frozen=True)
+class Row:
+    """The values of all lines at one place; None where a line has none there."""
+
+    x: float
+    values: list[Value | None]
+
+
+@dataclass(frozen=True)
 class Chart:
-    """Everything that a template needs to draw one line."""
+    """Everything that a template needs to draw some lines."""
 
     name: str
     """Tells the charts of a page apart."""
     title: str
+    note: str
+    """What to make of it, in a sentence."""
     summary: str
-    """What the chart shows, in a sentence, for those who do not see it."""
-    rows: list[Value]
+    """What the chart shows, for those who do not see it."""
+    rows: list[Row]
     last_x: float
     as_percent: bool
-    points: str
-    dots: list[Dot]
+    lines: list[Line]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     width: int = WIDTH
@@ -65,49 +92,68 @@ class Chart:
 
 
 def line_chart(
-    points: Sequence[tuple[float, float]],
-    *,
-    name: str,
-    title: str,
-    last_x: float,
-    as_percent: bool = False,
-    dotted: bool = False,
-    beside: Sequence[float] = (),
+    curves: Sequence[Curve], *, name: str, title: str, last_x: float, note: str = "", as_percent: bool = False
 ) -> Chart | None:
-    """A chart of (x, y) points in order of x, up to `last_x`; None without any point.
+    """A chart of curves up to `last_x`; curves without a point are left out, and without any there is no chart.
 
-    A share (`as_percent`) has the whole range from 0 to 1 as its axis, anything else a round range around its values
-    and those of charts `beside` it, so that heights can be compared.
+    A share (`as_percent`) has the whole range from 0 to 1 as its axis, anything else a round range around its values.
     """
-    if not points:
+    given = [curve for curve in curves if curve.points]
+    if not given:
         return None
-    values = [y for _, y in points]
-    low, high, step = (0.0, 1.0, 0.25) if as_percent else round_range(min([*values, *beside]), max([*values, *beside]))
-    most_x = max(last_x, points[-1][0], 1)
-    plotted = [(_across(x / most_x), _up((y - low) / (high - low))) for x, y in points]
-    shown = [f"{100 * y:.0f} %" if as_percent else f"{y:.3g}" for y in values]
-    dots = [
-        Dot(x, y, _("Step %(step)s: %(label)s", step=f"{point[0]:g}", label=label))
-        for (x, y), point, label in zip(plotted, points, shown, strict=True)
-    ]
+    values = [y for curve in given for _x, y in curve.points]
+    low, high, step = (0.0, 1.0, 0.25) if as_percent else round_range(min(values), max(values))
+    most_x = max(last_x, *(curve.points[-1][0] for curve in given), 1)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _across(x / most_x), _up((y - low) / (high - low))
+
     return Chart(
         name=name,
         title=title,
-        summary=_(
-            "%(title)s: %(first)s at first, %(last)s at step %(step)s.",
-            title=title,
-            first=shown[0],
-            last=shown[-1],
-            step=f"{points[-1][0]:g}",
-        ),
-        rows=[Value(x, y, label) for (x, y), label in zip(points, shown, strict=True)],
+        note=note,
+        summary=" ".join(_summary(title if len(given) == 1 else curve.label, curve, as_percent) for curve in given),
+        rows=_rows(given, as_percent),
         last_x=most_x,
         as_percent=as_percent,
-        points=" ".join(f"{x:.1f},{y:.1f}" for x, y in plotted),
-        dots=dots if dotted else dots[-1:],
+        lines=[_drawn(curve, place, as_percent) for curve in given],
         x_ticks=[Tick(_across(share), f"{most_x * share:.0f}") for share in (0, 0.25, 0.5, 0.75, 1)],
         y_ticks=[_y_tick(low + place * step, low, high, as_percent) for place in range(round((high - low) / step) + 1)],
     )
+
+
+def _summary(title: str, curve: Curve, as_percent: bool) -> str:
+    (_first_x, first), (last_x, last) = curve.points[0], curve.points[-1]
+    return _(
+        "%(title)s: %(first)s at first, %(last)s at step %(step)s.",
+        title=title,
+        first=_said(first, as_percent),
+        last=_said(last, as_percent),
+        step=f"{last_x:g}",
+    )
+
+
+def _rows(curves: Sequence[Curve], as_percent: bool) -> list[Row]:
+    tables = [dict(curve.points) for curve in curves]
+    places = sorted({x for table in tables for x in table})
+    return [
+        Row(x, [Value(table[x], _said(table[x], as_percent)) if x in table else None for table in tables])
+        for x in places
+    ]
+
+
+def _drawn(curve: Curve, place: Callable[[float, float], tuple[float, float]], as_percent: bool) -> Line:
+    plotted = [place(x, y) for x, y in curve.points]
+    dots = [
+        Dot(x, y, _("Step %(step)s: %(label)s", step=f"{step:g}", label=_said(value, as_percent)))
+        for (x, y), (step, value) in zip(plotted, curve.points, strict=True)
+    ]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in plotted)
+    return Line(curve.label, curve.dotted, points, dots if curve.dotted else dots[-1:])
+
+
+def _said(value: float, as_percent: bool) -> str:
+    return f"{100 * value:.0f} %" if as_percent else f"{value:.3g}"
 
 
 def round_range(low: float, high: float) -> tuple[float, float, float]:

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session, joinedload
 from app.accounts.service.sign_ins import Person
 from app.deployments.models import ModelLine, ModelVersion
 from app.deployments.service import list_versions
-from app.training.chart import Chart, line_chart
+from app.training.chart import Chart
+from app.training.curves import overlaid_charts
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
-from app.training.looking import curves_of, figures_of, visible_samples
+from app.training.looking import figures_of, visible_samples, watched_samples
 from app.training.models import Run
 from app.training.schemas import method_title, typed_weights
 from app.training.service.deciding import checks_of
@@ -21,6 +22,7 @@ from app.wording import gettext as _
 from trainer.contract.base import Message
 from trainer.contract.report import Report, Sample
 from trainer.contract.run import MetricsRow
+from trainer.contract.watching import WatchedSample
 
 MOST_COLUMNS = 6
 
@@ -33,8 +35,9 @@ class Column:
     version: ModelVersion | None
     report: Report | None
     checks: list[Check] = field(default_factory=list)
-    charts: list[Chart] = field(default_factory=list)
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    samples: dict[str, Sequence[Sample | WatchedSample]] = field(default_factory=dict)
+    prompts: dict[str, list[Message]] = field(default_factory=dict)
+    """What the samples were written for."""
     probes: dict[str, tuple[str, bool]] = field(default_factory=dict)
     """Answer to each probe prompt, and whether it passed."""
 
@@ -66,7 +69,7 @@ class Asked:
     """What was asked of every column, and what each wrote: texts of a sample, or the answer to a probe prompt."""
 
     prompt: list[Message]
-    answers: list[list[Sample]]
+    answers: list[Sequence[Sample | WatchedSample]]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Side:
     columns: list[Column]
     settings: list[Row]
     counts: list[Row]
+    charts: list[Chart]
+    """Of all that have curves, on the same axes."""
     figures: list[Row]
     gate: list[tuple[str, list[Check | None]]]
     probes: list[tuple[str, list[tuple[str, bool] | None]]]
@@ -93,12 +98,13 @@ def side_by_side(
         for version in reversed(list_versions(session, line_id=line.id))
         if version.id in set(version_ids) - made
     ]
-    columns = [_run_column(session, run, runs=runs, person=person) for run in runs]
+    columns = [_run_column(session, run, person=person) for run in runs]
     columns = ([_base_column(base, columns) for base in bases] + columns)[:MOST_COLUMNS]
     return Side(
         columns=columns,
         settings=_rows(columns, _settings),
         counts=_rows(columns, _counts),
+        charts=_charts(columns),
         figures=_rows(columns, _figures),
         gate=_gate(columns),
         probes=_probes(columns),
@@ -113,16 +119,19 @@ def _runs(session: Session, line: ModelLine, *, run_ids: Sequence[int], version_
     return list(session.scalars(query))
 
 
-def _run_column(session: Session, run: Run, *, runs: Sequence[Run], person: Person) -> Column:
+def _run_column(session: Session, run: Run, *, person: Person) -> Column:
     report = Report.model_validate(run.report) if run.report else None
     seen = visible_samples(session, report, person=person, line_id=run.line_id) if report else []
+    watched = watched_samples(session, run, person=person)
+    rows = [row for row in watched.rows if row.since] if watched else []
+    written: dict[str, Sequence[Sample | WatchedSample]] = {row.prompt_id: row.since[-1] for row in rows}
     return Column(
         run=run,
         version=run.model_version,
         report=report,
         checks=checks_of(run),
-        charts=_charts(run, runs),
-        samples={sample.prompt_id: sample.after for sample in seen},
+        samples=written | {sample.prompt_id: sample.after for sample in seen if sample.after},
+        prompts={row.prompt_id: row.prompt for row in rows} | {sample.prompt_id: sample.prompt for sample in seen},
         probes={probe.name: (probe.after, probe.passed_after) for probe in report.probes} if report else {},
     )
 
@@ -132,31 +141,23 @@ def _base_column(base: ModelVersion, others: Sequence[Column]) -> Column:
     for other in others:
         if other.report is not None and other.run is not None and other.run.start_version_id == base.id:
             report = other.report
-            samples = {each.prompt_id: each.before for each in report.samples if each.prompt_id in other.samples}
+            seen = [each for each in report.samples if each.prompt_id in other.prompts]
             probes = {probe.name: (probe.before, probe.passed_before) for probe in report.probes}
-            return Column(run=None, version=base, report=report, samples=samples, probes=probes)
+            return Column(
+                run=None,
+                version=base,
+                report=report,
+                samples={each.prompt_id: each.before for each in seen},
+                prompts={each.prompt_id: each.prompt for each in seen},
+                probes=probes,
+            )
     return Column(run=None, version=base, report=None)
 
 
-def _charts(run: Run, runs: Sequence[Run]) -> list[Chart]:
-    """The run's curves on the axes of all of them, so that heights can be compared."""
-    every = [[MetricsRow.model_validate(row) for row in each.metrics] for each in runs]
-    own = every[runs.index(run)]
-    steps = max((row.total_steps for rows in every for row in rows), default=0)
-    losses, accuracies = curves_of(own)
-    heights = [loss for rows in every for _step, loss in curves_of(rows)[0]]
-    drawn = [
-        line_chart(losses, name=f"loss-{run.id}", title=_("Loss"), last_x=steps, beside=heights),
-        line_chart(
-            accuracies,
-            name=f"accuracy-{run.id}",
-            title=_("Held-out accuracy"),
-            last_x=steps,
-            as_percent=True,
-            dotted=True,
-        ),
-    ]
-    return [chart for chart in drawn if chart is not None]
+def _charts(columns: Sequence[Column]) -> list[Chart]:
+    """The curves of all runs in the same charts."""
+    runs = [(column.title, column.run.metrics) for column in columns if column.run is not None]
+    return overlaid_charts([(title, [MetricsRow.model_validate(row) for row in rows]) for title, rows in runs])
 
 
 # --- Rows
@@ -227,8 +228,7 @@ def _probes(columns: Sequence[Column]) -> list[tuple[str, list[tuple[str, bool] 
 
 def _samples(columns: Sequence[Column]) -> list[Asked]:
     """Prompts that most columns answered come first: those are what can be compared."""
-    reports = [column.report for column in columns if column.report is not None]
-    prompts = {sample.prompt_id: sample.prompt for report in reports for sample in report.samples}
-    seen = [name for name in prompts if any(name in column.samples for column in columns)]
+    prompts = {name: prompt for column in columns for name, prompt in column.prompts.items()}
+    seen = [name for name in prompts if any(column.samples.get(name) for column in columns)]
     seen.sort(key=lambda name: -sum(name in column.samples for column in columns))
     return [Asked(prompts[name], [column.samples.get(name, []) for column in columns]) for name in seen]

@@ -19,12 +19,16 @@ from app.deployments.service import (
 from app.generation.models import Prompt
 from app.settings import Settings
 from app.training.access import may_manage, readable_campaign_ids
-from app.training.chart import Chart, line_chart
+from app.training.chart import Chart
+from app.training.curves import charts_of
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.models import GateOverride, Run
 from app.training.service.deciding import checks_of, find_override
 from app.training.service.scheduling import Due, find_due
+from app.training.standing import Standing, stage_of, standings
+from app.training.warning_signs import Warned, last_evaluation
+from app.training.watched import Watched, evaluations_of, watched_of
 from app.wording import gettext as _
 from app.wording import mark as N_
 from trainer.contract.report import PromptSamples, Report
@@ -212,6 +216,11 @@ class RunPage:
     stage: str | None
     metrics: list[MetricsRow]
     charts: list[Chart]
+    standings: list[Standing]
+    warnings: list[Warned]
+    evaluated_step: int
+    """The newest evaluation: a warning that was last due before it is no longer so."""
+    watched: Watched | None
     report: Report | None
     figures: list[Figure]
     samples: list[PromptSamples]
@@ -229,6 +238,8 @@ class RunPage:
 def run_page(session: Session, settings: Settings, run: Run, *, person: Person) -> RunPage:
     """A run with its progress, its report and what may be done about it."""
     metrics = [MetricsRow.model_validate(row) for row in run.metrics]
+    latest = MetricsRow.model_validate(run.latest) if run.latest else None
+    stage = stage_of(run, metrics, latest)
     report = Report.model_validate(run.report) if run.report else None
     checks = checks_of(run)
     current = find_current_version(session, line_id=run.line_id)
@@ -236,9 +247,13 @@ def run_page(session: Session, settings: Settings, run: Run, *, person: Person) 
     samples = visible_samples(session, report, person=person, line_id=run.line_id) if report else []
     return RunPage(
         run=run,
-        stage=_(STAGES[metrics[-1].stage]) if metrics and not run.state.is_over else None,
+        stage=_(STAGES[stage]) if stage else None,
         metrics=metrics,
         charts=charts_of(metrics),
+        standings=standings(run, metrics, latest),
+        warnings=[Warned.model_validate(each) for each in run.warnings],
+        evaluated_step=last_evaluation(metrics),
+        watched=watched_samples(session, run, person=person),
         report=report,
         figures=figures_of(report) if report else [],
         samples=samples,
@@ -254,41 +269,28 @@ def run_page(session: Session, settings: Settings, run: Run, *, person: Person) 
 
 
 def visible_samples(session: Session, report: Report, *, person: Person, line_id: int) -> list[PromptSamples]:
-    """The samples of prompts whose campaigns a person may read; a run takes the judgments of all of a line's."""
-    if person.is_admin:
-        return report.samples
-    ids = [int(sample.prompt_id) for sample in report.samples if sample.prompt_id.isdigit()]
+    """The samples of the report that a person may read."""
+    names = [sample.prompt_id for sample in report.samples]
+    visible = visible_prompts(session, names, person=person, line_id=line_id)
+    return [sample for sample in report.samples if sample.prompt_id in visible]
+
+
+def watched_samples(session: Session, run: Run, *, person: Person) -> Watched | None:
+    """What was written while the run trained, as far as a person may read it."""
+    evaluations = evaluations_of(run.samples)
+    names = [prompt.prompt_id for evaluation in evaluations for prompt in evaluation.prompts]
+    visible = visible_prompts(session, names, person=person, line_id=run.line_id)
+    return watched_of(evaluations, visible=visible)
+
+
+def visible_prompts(session: Session, names: Sequence[str], *, person: Person, line_id: int) -> set[str]:
+    """Those prompts whose campaigns a person may read; a run takes the judgments of all of a line's."""
+    if person.is_admin or not names:
+        return set(names)
+    ids = {int(name) for name in names if name.isdigit()}
     campaigns = readable_campaign_ids(session, person=person, line_id=line_id)
     query = select(Prompt.id).where(Prompt.id.in_(ids), Prompt.campaign_id.in_(campaigns))
-    readable = {str(prompt_id) for prompt_id in session.scalars(query)}
-    return [sample for sample in report.samples if sample.prompt_id in readable]
-
-
-def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
-    """Loss and held-out accuracy over the steps of training."""
-    steps = max((row.total_steps for row in metrics), default=0)
-    losses, accuracies = curves_of(metrics)
-    drawn = [
-        line_chart(losses, name="loss", title=_("Loss"), last_x=steps),
-        line_chart(
-            accuracies, name="accuracy", title=_("Held-out accuracy"), last_x=steps, as_percent=True, dotted=True
-        ),
-    ]
-    return [chart for chart in drawn if chart is not None]
-
-
-Points = list[tuple[float, float]]
-
-
-def curves_of(metrics: Sequence[MetricsRow]) -> tuple[Points, Points]:
-    """Loss and held-out accuracy by step."""
-    losses = [(float(row.step), row.loss) for row in metrics if row.loss is not None]
-    accuracies = [
-        (float(row.step), row.held_out_accuracy)
-        for row in metrics
-        if row.held_out_accuracy is not None and row.stage in {Stage.BEFORE, Stage.TRAINING}
-    ]
-    return losses, accuracies
+    return {str(prompt_id) for prompt_id in session.scalars(query)}
 
 
 def figures_of(report: Report) -> list[Figure]:

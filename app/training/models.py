@@ -60,6 +60,15 @@ class Run(Base):
     metrics: Mapped[list[Any]] = mapped_column(
         server_default=text("'[]'"), comment="trainer.contract.MetricsRow, thinned: for the chart"
     )
+    latest: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="trainer.contract.MetricsRow, the newest: where the run is"
+    )
+    samples: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'"), comment="trainer.contract.WatchedSamples, some evaluations of them", deferred=True
+    )
+    warnings: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'"), comment="app.training.warning_signs.Warned, in order of their first step"
+    )
     log: Mapped[str] = mapped_column(server_default="", comment="the end of the trainer's log")
     deploys_when_passed: Mapped[bool] = mapped_column(server_default=text("true"))
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))

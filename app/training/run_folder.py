@@ -1,7 +1,8 @@
 """The app's side of a run folder: writing the request and orders, reading what the trainer leaves."""
 
 import fcntl
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,21 +12,25 @@ from pydantic import BaseModel, ValidationError
 from app.errors import Conflict
 from app.wording import gettext as _
 from trainer.contract.files import read_json, write_json, write_whole
-from trainer.contract.logs import readable
+from trainer.contract.logs import JsonLines, TextLines, is_json, readable
 from trainer.contract.run import (
     CONTROL_FILE,
     METRICS_FILE,
     REQUEST_FILE,
+    SAMPLES_FILE,
     Command,
     Control,
     MetricsRow,
     RunRequest,
     Stage,
 )
+from trainer.contract.watching import WatchedSamples
 
 STARTS_FILE = "starts.json"
-CHART_ROWS = 240
-"""Rows kept for a run's chart: more than a screen can tell apart."""
+CHART_ROWS = 160
+"""Rows kept for a run's charts: about as many as a screen can tell apart."""
+KEPT_EVALUATIONS = 12
+"""Evaluations whose samples the run's page shows."""
 LOG_CHARACTERS = 8_000
 
 
@@ -95,12 +100,68 @@ def end_of_log(path: Path, *, characters: int = LOG_CHARACTERS) -> str:
     return "\n".join(readable(line) for line in text.split("\n"))
 
 
+def add_to_log(path: Path, message: str, *, environment: Mapping[str, str]) -> None:
+    """Have a warning follow what the trainer has logged so far, in the form in which it logs."""
+    record = logging.LogRecord("app.training", logging.WARNING, __file__, 0, message, None, None)
+    form = JsonLines("worker") if is_json(environment) else TextLines()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(form.format(record) + "\n")
+
+
 @dataclass
-class Metrics:
-    """What the trainer has written to `metrics.jsonl` so far, read piece by piece."""
+class NewLines:
+    """A file that the trainer adds lines to, read piece by piece."""
 
     path: Path
     offset: int = 0
+
+    def read_on(self) -> list[bytes]:
+        """The whole lines that came since."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return whole.splitlines()
+
+
+@dataclass
+class Watched:
+    """What the trainer has written to `samples.jsonl` so far."""
+
+    lines: NewLines
+    evaluations: dict[int, WatchedSamples] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> "Watched":
+        """The watched samples of a run, none of them read yet."""
+        return cls(NewLines(folder / SAMPLES_FILE))
+
+    def read_on(self) -> bool:
+        """Take in the whole lines that came since; whether there were any. The last line of a step counts."""
+        lines = self.lines.read_on()
+        for line in lines:
+            try:
+                evaluation = WatchedSamples.model_validate_json(line)
+            except ValidationError:  # a line torn by a kill
+                continue
+            self.evaluations[evaluation.step] = evaluation
+        return bool(lines)
+
+    def kept(self) -> list[WatchedSamples]:
+        """Some evaluations, evenly spaced, the first and the last among them."""
+        steps = sorted(self.evaluations)
+        return [self.evaluations[steps[place]] for place in sorted(_spread(range(len(steps)), KEPT_EVALUATIONS))]
+
+
+@dataclass
+class Metrics:
+    """What the trainer has written to `metrics.jsonl` so far, and what was sampled meanwhile."""
+
+    lines: NewLines
+    watched: Watched
     rows: dict[tuple[Stage, int], MetricsRow] = field(default_factory=dict)
     latest: MetricsRow | None = None
     message: str = ""
@@ -108,37 +169,37 @@ class Metrics:
     @classmethod
     def of(cls, folder: Path) -> "Metrics":
         """The metrics of a run, none of them read yet."""
-        return cls(path=folder / METRICS_FILE)
+        return cls(NewLines(folder / METRICS_FILE), Watched.of(folder))
 
     def read_on(self) -> bool:
         """Take in the whole lines that came since; whether there were any. The last row of a step counts."""
-        if not self.path.is_file():
-            return False
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        for line in whole.splitlines():
+        lines = self.lines.read_on()
+        for line in lines:
             try:
                 row = MetricsRow.model_validate_json(line)
             except ValidationError:  # a line torn by a kill
                 continue
             self.latest = row
             self.message = row.message or self.message
-            if row.loss is not None or row.held_out_accuracy is not None:
+            if row.loss is not None or row.held_out_accuracy is not None or row.sample_kl is not None:
                 self.rows[row.stage, row.step] = row
-        return bool(whole)
+        return bool(lines)
+
+    def in_order(self) -> list[MetricsRow]:
+        """All rows with a figure, by step."""
+        return sorted(self.rows.values(), key=lambda row: row.step)
 
     def chart_rows(self) -> list[MetricsRow]:
-        """The rows that the chart shows, thinned."""
-        return thinned(sorted(self.rows.values(), key=lambda row: row.step), limit=CHART_ROWS)
+        """The rows that the charts show, thinned."""
+        return thinned(self.in_order(), limit=CHART_ROWS)
 
 
 def thinned(rows: Iterable[MetricsRow], *, limit: int) -> list[MetricsRow]:
     """At most `limit` rows in order; those that evaluate come first, up to half of them, the rest is spread evenly."""
     every = list(rows)
-    evaluating = {index for index, row in enumerate(every) if row.held_out_accuracy is not None}
+    evaluating = {
+        index for index, row in enumerate(every) if row.held_out_accuracy is not None or row.sample_kl is not None
+    }
     if len(every) <= limit:
         return every
     kept = _spread(sorted(evaluating), limit // 2) | _spread(range(len(every)), limit - limit // 2)

@@ -4,10 +4,20 @@
   const HEIGHT = 220;
   const charts = new Map(); // figure -> uPlot
 
-  const numbers = (figure, column) =>
-    [...figure.querySelectorAll(`tbody [data-${column}]`)].map((cell) => Number(cell.dataset[column]));
+  const DASHES = [[], [7, 4], [2, 4], [10, 3, 2, 3], [14, 5], [4, 2]]; // as in training.css
+
+  const numbers = (figure) => {
+    const rows = [...figure.querySelectorAll("details tbody tr")].map((row) => [...row.cells].map(
+      (cell) => (cell.dataset.x ?? cell.dataset.y) === undefined ? null : Number(cell.dataset.x ?? cell.dataset.y)));
+    return (rows[0] ?? []).map((_, column) => rows.map((row) => row[column]));
+  };
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const percent = (value) => `${+(100 * value).toFixed(1)} %`;
+
+  const labels = (figure) => [...figure.querySelectorAll("details thead th.number")];
+
+  const around = (_, low, high) =>
+    low === high ? [low - .05, high + .05] : uPlot.rangeNum(low, high, .1, true); // one value alone has no range
 
   function shown(figure) {
     return figure.dataset.percent === undefined ? (value) => String(+value.toPrecision(4)) : percent;
@@ -25,16 +35,17 @@
       width, height: HEIGHT,
       scales: {
         x: { time: false, range: (_, low, high) => [Math.min(0, low), Math.max(last(), high, 1)] },
-        y: figure.dataset.percent === undefined ? {} : { range: [0, 1] },
+        y: { range: figure.dataset.percent === undefined ? around : [0, 1] },
       },
       axes: [across, { ...axis, size: 56, space: 28, values: (_, values) => values.map(say) }],
       series: [
         { label: figure.dataset.across },
-        {
-          label: figure.dataset.title, stroke: () => colour("--accent"), width: 2,
-          points: { show: figure.dataset.percent !== undefined, fill: () => colour("--surface"), size: 7 },
+        ...labels(figure).map((head, place) => ({
+          label: head.textContent, stroke: () => colour(`--line-${place + 1}`), dash: DASHES[place], width: 2,
+          spanGaps: true, // a line that is known at evaluations alone
+          points: { show: head.dataset.dotted !== undefined, fill: () => colour("--surface"), size: 7 },
           value: (_, value) => (value == null ? "–" : say(value)),
-        },
+        })),
       ],
       cursor: { drag: { x: false, y: false } },
     };
@@ -42,17 +53,18 @@
 
   function draw(figure) {
     const place = figure.querySelector(".plot");
-    const data = [numbers(figure, "x"), numbers(figure, "y")];
+    const data = numbers(figure);
     const drawn = charts.get(figure);
-    if (drawn) {
+    if (drawn?.series.length === data.length) {
       drawn.setData(data);
       return;
     }
+    drawn?.destroy(); // there is a line more now
     place.replaceChildren();
     place.setAttribute("hx-morph-skip", ""); // what is drawn here is ours
     place.setAttribute("aria-hidden", "true"); // the table says it
     charts.set(figure, new uPlot(options(figure, place.clientWidth), data, place));
-    new ResizeObserver(() => charts.get(figure)?.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
+    if (!drawn) new ResizeObserver(() => charts.get(figure)?.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
   }
 
   function drawAll() {

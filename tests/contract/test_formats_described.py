@@ -16,7 +16,7 @@ from app.datasets.house import (
 )
 from app.datasets.service.freezing import COUNTS
 from app.settings import ROOT
-from trainer.contract import report, run, snapshot
+from trainer.contract import report, run, snapshot, watching
 from trainer.contract.base import Contract
 from trainer.contract.run import Hyperparameters
 
@@ -27,6 +27,7 @@ SCHEMAS: dict[str, type[Contract]] = {
     "json request": run.RunRequest,
     "json report": report.Report,
     "jsonl metrics": run.MetricsRow,
+    "jsonl samples": watching.WatchedSamples,
 }
 
 
@@ -50,6 +51,7 @@ def test_the_examples_of_the_house_format_load() -> None:
         *(run.EvaluationSampling, run.ProbePrompt, run.Control, run.MetricsRow, report.Report),
         *(report.VersionResults, report.Preferences, report.HeldOutPair, report.Behaviour),
         *(report.PromptSamples, report.Sample, report.ProbeResult),
+        *(watching.WatchedSamples, watching.WatchedPrompt, watching.WatchedSample),
     ],
 )
 def test_every_field_is_named(schema: type[BaseModel]) -> None:

@@ -8,10 +8,12 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, Route, StorageState, expect
 
 from tests.e2e.conftest import RunningPalate, join, start_palate, stop_palate
+from tests.e2e.test_accessible import AXE, LOOKS, problems
 from tests.factories.datasets import house, write_lines
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e"), pytest.mark.timeout(600)]
 
+FILL = "(field, value) => { if (field.type === 'checkbox') field.checked = true; else field.value = value; }"
 COMPLETIONS = ("Happily! It is a number.", "No idea. Look it up.")
 
 
@@ -42,12 +44,13 @@ def judged(palate: RunningPalate) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def start_run(page: Page) -> None:
-    """Press Train with so many epochs that there is something to watch."""
+def start_run(page: Page, **settings: float) -> None:
+    """Press Train, unless told otherwise with so many epochs that there is something to watch."""
     page.goto("/models")
     page.get_by_role("link", name="Versions and history").first.click()
     page.get_by_role("main").get_by_role("link", name="Train", exact=True).first.click()
-    page.locator("[name=epochs]").evaluate("field => { field.value = '40' }")
+    for name, value in {"epochs": 40, **settings}.items():
+        page.locator(f"[name={name}]").evaluate(FILL, str(value))
     page.get_by_role("main").get_by_role("button", name="Train").click()
     page.wait_for_url(re.compile(r"/runs/\d+$"))
 
@@ -63,6 +66,26 @@ def loads(seen: list[Request]) -> Counter[str]:
     return Counter(request.resource_type for request in seen)
 
 
+def choose_an_evaluation_by_keyboard(page: Page) -> None:
+    """Samples of the newest evaluation stand beside those of before; an older one, once chosen, stays."""
+    choice, said = page.get_by_label("Evaluation"), page.locator("#evaluation-said")
+    expect(page.locator("#evaluation-steps li").nth(2)).to_be_attached(timeout=60_000)
+    shown = page.locator("#watched-1 [data-evaluation]:not([hidden])")
+    expect(shown).to_have_count(1)
+    choice.focus()
+    page.keyboard.press("Home")
+    expect(said).to_have_text("Step 20")
+    expect(shown).to_contain_text("Step 20")
+    assert choice.get_attribute("aria-valuetext") == "Step 20"
+    steps = page.locator("#table-loss tbody tr")
+    expect(steps.nth(steps.count() + 5)).to_be_attached(timeout=30_000)
+    expect(said).to_have_text("Step 20")
+    expect(choice).to_be_focused()
+    page.keyboard.press("End")
+    expect(said).not_to_have_text("Step 20")
+    expect(shown).to_have_count(1)
+
+
 @pytest.mark.usefixtures("judged")
 def test_a_run_is_watched_paused_and_continued_without_a_reload_or_a_question_by_the_clock(page: Page) -> None:
     start_run(page)
@@ -72,10 +95,16 @@ def test_a_run_is_watched_paused_and_continued_without_a_reload_or_a_question_by
     before = steps.count()
     expect(steps.nth(before + 10)).to_be_attached(timeout=30_000)
     assert loads(seen)["document"] == 0, "nothing was loaded anew"
+    expect(page.locator("#standings")).to_contain_text(re.compile(r"\d+ of \d+"))
+    expect(page.locator("#standings")).to_contain_text(re.compile(r"about \d+ (seconds|minutes?)"), timeout=30_000)
+    expect(page.locator("figure.chart .note")).to_have_count(6, timeout=30_000)
+
+    choose_an_evaluation_by_keyboard(page)
 
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#run")).to_contain_text("Nothing is lost", timeout=30_000)
     expect(page.locator("#run .flush")).to_contain_text("Paused.", timeout=30_000)
+    expect(page.locator("#standings")).to_contain_text("It is paused")
     page.wait_for_timeout(2_000)
     seen.clear()
     page.wait_for_timeout(5_000)
@@ -130,3 +159,27 @@ def test_without_scripts_the_chart_and_its_table_are_there(page: Page, palate: R
     plain.close()
     page.get_by_role("button", name="Cancel the run").click()
     expect(page.locator("#run .heading")).to_contain_text("Cancelled", timeout=60_000)
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_run_that_goes_wrong_is_warned_of_while_it_trains_and_two_are_compared(page: Page) -> None:
+    page.add_init_script(path=AXE)
+    start_run(page, epochs=15, learning_rate=0.01, drift_weight=0, likelihood_weight=0, holds_back=True)
+    run = page.url.rpartition("/")[2]
+    warning = page.locator("#warnings #warning-far")
+    expect(warning).to_contain_text("A lower learning rate, fewer epochs or a higher drift weight", timeout=120_000)
+    assert page.locator("#progress").count() == 1, "it is told before the run is over"
+    expect(page.locator("#run .heading")).to_contain_text(re.compile("Passed|Refused"), timeout=240_000)
+    expect(warning).to_be_visible()
+    expect(page.locator("#log")).to_contain_text("WARNING It has moved far")
+    page.reload()
+    expect(page.locator("#chart-kl .uplot")).to_be_visible()
+    assert problems(page, LOOKS) == []
+
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"/models/1/comparison?run={int(run) - 1}&run={run}")
+    expect(page.locator("#chart-loss .uplot")).to_be_visible()
+    expect(page.locator("#chart-loss .legend li")).to_have_count(2)
+    expect(page.locator("#chart-loss details thead th.number")).to_have_count(2)
+    assert problems(page, LOOKS) == []

@@ -93,6 +93,8 @@ def test_a_newcomer_judges_by_keyboard_trains_and_sees_the_model_follow(page: Pa
     started = time.monotonic()
     page.get_by_role("button", name="Train").first.click()
     page.wait_for_url("**/runs/*")
+    expect(page.locator("#evaluation-steps li").nth(2)).to_be_attached(timeout=180_000)
+    keep_screenshot(page, "run-training.png")
     expect(page.locator("main")).to_contain_text("starter-v1 is deployed.", timeout=240_000)
     seconds = time.monotonic() - started
     keep_screenshot(page, "run.png")

@@ -26,6 +26,7 @@ from app.deployments.models import Endpoint, ModelLine
 from app.generation.models import Import, ImportKind, Prompt
 from app.settings import Settings
 from app.training.models import Run, RunState
+from app.training.warning_signs import SIGNS
 from tests.conftest import NOW
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
@@ -33,7 +34,7 @@ from tests.factories.changes import make_change
 from tests.factories.datasets import judge_generated, make_snapshot
 from tests.factories.deployments import make_endpoint, make_line
 from tests.factories.generation import make_import, make_prompt
-from trainer.contract.run import Budget, Hyperparameters
+from trainer.contract.run import Budget, Hyperparameters, MetricsRow
 
 
 class Member(StrEnum):
@@ -251,12 +252,13 @@ def _assignment(session: Session, campaign: Campaign, annotator: User) -> Assign
 
 
 def _run(session: Session, line: ModelLine, snapshot: Snapshot) -> Run:
-    """A run of the line that failed, with no files."""
+    """A run of the line that failed half-way, with no files."""
     from app.deployments.models import Alias
     from app.deployments.service import current_version
 
     base = current_version(session, line_id=line.id, alias=Alias.CURRENT)
     given: dict[str, Any] = {"hyperparameters": Hyperparameters().model_dump(), "budget": Budget().model_dump()}
+    given |= _halfway()
     run = Run(
         line_id=line.id,
         snapshot_id=snapshot.id,
@@ -273,3 +275,27 @@ def _run(session: Session, line: ModelLine, snapshot: Snapshot) -> Run:
     session.add(run)
     session.flush()
     return run
+
+
+def _halfway() -> dict[str, Any]:
+    """What a run keeps of a training of which half is done: curves, samples and warnings."""
+    row = {"at": NOW.isoformat(), "fraction": 0.5, "total_steps": 80}
+    looks: dict[str, Any] = {name: 0.5 for name in MetricsRow.model_fields if name.startswith(("held_out_", "sample_"))}
+    looks["held_out_pairs"] = 8
+    rows: list[dict[str, Any]] = [{**row, **looks, "stage": "before", "step": 0}]
+    rows += [{**row, "stage": "training", "step": step, "loss": 1 / step, "margin": 0.1} for step in range(1, 41)]
+    rows[20] |= looks
+    rows[40] |= {**looks, "tokens_per_second": 900.0, "seconds_left": 40.0, "epoch": 2.0}
+    written = [{"text": "Ω", "tokens": 1, "finished": False, "malformed": True}]
+    prompt = {"prompt_id": "1", "prompt": [{"role": "user", "content": "Ω;"}], "samples": written}
+    figures = dict.fromkeys(("now", "before", "bound", "step", "best", "first", "last"), "7")
+    warned = [
+        {"name": name, "first_step": 20, "last_step": 20 + 20 * (place % 2), "figures": figures}
+        for place, name in enumerate(SIGNS)
+    ]
+    return {
+        "metrics": rows,
+        "latest": rows[-1],
+        "samples": [{"at": NOW.isoformat(), "step": step, "prompts": [prompt]} for step in (0, 20, 40)],
+        "warnings": warned,
+    }

@@ -17,6 +17,7 @@ from trainer.contract.report import (
     VersionResults,
 )
 
+QUESTION = "What colour is the sky?"
 Margins = Sequence[float]
 """log p(chosen) - log p(rejected) of each held-out pair, every pair of a prompt of its own."""
 
@@ -80,7 +81,7 @@ def report(
     Samples are one per prompt, before and after in the same order.
     """
     old, new = samples_before or [sample(drift=0.0)] * 12, samples_after or [sample()] * 12
-    prompt = [Message(role="user", content="What colour is the sky?")]
+    prompt = [Message(role="user", content=QUESTION)]
     values = {
         "run_id": "1",
         "state": Outcome.SUCCEEDED,
@@ -98,3 +99,10 @@ def report(
         "steps": 20,
     }
     return Report(**{**values, **given})
+
+
+def watched(step: int, *texts: str, prompt_id: str = "0", question: str = QUESTION) -> dict[str, Any]:
+    """An evaluation at which a prompt was asked, as a run keeps it."""
+    written = [{"text": text, "tokens": 4, "finished": True, "malformed": False} for text in texts]
+    prompt = {"prompt_id": prompt_id, "prompt": [{"role": "user", "content": question}], "samples": written}
+    return {"at": NOW.isoformat(), "step": step, "prompts": [prompt]}

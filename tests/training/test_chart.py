@@ -4,23 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart, round_range
+from app.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Curve, line_chart, round_range
 
 
 def test_nothing_is_drawn_without_a_point() -> None:
     assert line_chart([], name="loss", title="Loss", last_x=10) is None
+    assert line_chart([Curve("Loss", [])], name="loss", title="Loss", last_x=10) is None
 
 
 def test_shares_are_drawn_between_nothing_and_all() -> None:
-    chart = line_chart(
-        [(0, 0.5), (50, 1.0)], name="accuracy", title="Held-out accuracy", last_x=100, as_percent=True, dotted=True
-    )
+    curve = Curve("Held-out accuracy", [(0, 0.5), (50, 1.0)], dotted=True)
+    chart = line_chart([curve], name="accuracy", title="Held-out accuracy", last_x=100, as_percent=True)
     assert chart is not None
     middle = (TOP + HEIGHT - BOTTOM) / 2
-    assert chart.points == f"{LEFT:.1f},{middle:.1f} {(LEFT + WIDTH - RIGHT) / 2:.1f},{TOP:.1f}"
+    (line,) = chart.lines
+    assert line.points == f"{LEFT:.1f},{middle:.1f} {(LEFT + WIDTH - RIGHT) / 2:.1f},{TOP:.1f}"
     assert [tick.label for tick in chart.y_ticks] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
     assert chart.summary == "Held-out accuracy: 50 % at first, 100 % at step 50."
-    assert [dot.label for dot in chart.dots] == ["Step 0: 50 %", "Step 50: 100 %"]
+    assert [dot.label for dot in line.dots] == ["Step 0: 50 %", "Step 50: 100 %"]
 
 
 @given(
@@ -28,15 +29,34 @@ def test_shares_are_drawn_between_nothing_and_all() -> None:
     st.integers(1, 1000),
 )
 def test_every_point_lies_inside_the_plot(values: list[float], last: int) -> None:
-    chart = line_chart(
-        [(float(step), value) for step, value in enumerate(values)], name="loss", title="Loss", last_x=last
-    )
+    points = [(float(step), value) for step, value in enumerate(values)]
+    chart = line_chart([Curve("One", points), Curve("Other", points[:1])], name="loss", title="Loss", last_x=last)
     assert chart is not None
-    for point in chart.points.split():
+    for point in " ".join(line.points for line in chart.lines).split():
         x, y = map(float, point.split(","))
         assert LEFT - 0.1 <= x <= WIDTH - RIGHT + 0.1
         assert TOP - 0.1 <= y <= HEIGHT - BOTTOM + 0.1
     assert 2 <= len(chart.y_ticks) <= 8
+
+
+def test_several_lines_share_axes_and_a_table_in_which_what_is_missing_is_a_gap() -> None:
+    curves = [
+        Curve("Every step", [(1, 0.0), (2, 1.0), (3, 2.0)]),
+        Curve("Seldom", [(0, -1.0), (2, 3.0)], dotted=True),
+        Curve("Never", []),
+    ]
+    chart = line_chart(curves, name="margin", title="Margin", last_x=4)
+    assert chart is not None
+    assert [line.label for line in chart.lines] == ["Every step", "Seldom"]
+    assert [(row.x, [value and value.y for value in row.values]) for row in chart.rows] == [
+        (0, [None, -1.0]),
+        (1, [0.0, None]),
+        (2, [1.0, 3.0]),
+        (3, [2.0, None]),
+    ]
+    assert [len(line.dots) for line in chart.lines] == [1, 2]
+    assert (chart.y_ticks[0].label, chart.y_ticks[-1].label) == ("-1", "3")
+    assert chart.summary == "Every step: 0 at first, 2 at step 3. Seldom: -1 at first, 3 at step 2."
 
 
 @pytest.mark.parametrize(

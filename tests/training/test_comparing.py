@@ -11,7 +11,7 @@ from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.deployments import make_line
 from tests.factories.training import finished_run, make_run
-from tests.training.reports import preferences, report
+from tests.training.reports import preferences, report, sample, watched
 from tests.training.test_pages import metrics
 from trainer.contract.run import Hyperparameters
 
@@ -41,7 +41,12 @@ def test_what_differs_between_runs_is_marked_and_the_base_stands_beside_them(
         assert shown in page
     assert {"learning rate", "Seed", "Held-out accuracy"} <= marked(page)
     assert "beta" not in marked(page)
-    assert page.count("<svg") == 4 + 1, "the charts, and the logo"
+    for chart in ("loss", "accuracy"):
+        figure = page.partition(f'<figure class="chart" id="chart-{chart}"')[2].partition("</figure>")[0]
+        assert figure.count("<polyline") == 2, "both runs in one chart"
+        assert 'data-y="0.5">0.5</td><td class="number" data-y="0.5"' in figure or chart == "accuracy"
+        assert figure.count('<th class="number"') == 2
+    assert page.count('role="img"') == 2
     chosen = page.partition("Choose what to compare")[2]
     assert chosen.count(" checked") == 3
 
@@ -54,6 +59,21 @@ def test_runs_that_wait_run_or_failed_are_compared_as_far_as_they_came(session: 
     page = browser.get(f"/models/{line.id}/comparison?run={failed.id}&run={running.id}").text
     for shown in ("The disk is full.", "40 %", f"Run {failed.id}", "Running", "Failed"):
         assert shown in page
+
+
+def test_runs_under_way_are_compared_by_what_they_write_for_the_same_prompts(
+    session: Session, signed_in: SignedIn
+) -> None:
+    line = make_line(session)
+    samples = [watched(0, "As before."), watched(20, "First steps."), watched(40, "By now.")]
+    ended = finished_run(session, line, report(samples_after=[sample("In the end.")] * 12))
+    running = make_run(session, line, state=RunState.RUNNING, samples=samples)
+    browser = signed_in(make_user(session, Role.ADMIN))
+    page = browser.get(f"/models/{line.id}/comparison?run={running.id}&run={ended.id}").text
+    row = page.partition('<th scope="row" class="verbatim">What colour is the sky?</th>')[2].partition("</tr>")[0]
+    assert "By now." in row
+    assert "In the end." in row
+    assert "First steps." not in page
 
 
 @pytest.mark.parametrize("query", ["", "?run=1", "?run=0&run=99999999999999&version=-1", "?run=2147483647"])

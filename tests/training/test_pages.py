@@ -19,7 +19,7 @@ from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.datasets import demonstrate
 from tests.factories.training import finished_run, judge_pairs, make_run
-from tests.training.reports import preferences, report, sample
+from tests.training.reports import preferences, report, sample, watched
 from trainer.contract.run import Stage
 
 HTMX = {"HX-Request": "true"}
@@ -169,6 +169,102 @@ def test_a_run_under_way_shows_how_far_it_is_and_asks_again(session: Session, si
     assert 'aria-label="Loss: 1 at first, 0.1 at step 10."' in fragment
     assert "12:00 Training on 40 pairs." in fragment
     assert "style=" not in fragment
+
+
+CHARTS = ["loss", "accuracy", "margin", "logps", "kl", "length"]
+LATEST = {**metrics(10)[-1], "tokens_per_second": 1090.4, "seconds_left": 33.0}
+FAR = {"name": "far", "first_step": 6, "last_step": 10, "figures": {"now": "0.30", "bound": "0.25"}}
+
+
+def test_a_run_under_way_says_where_it_stands_and_what_each_chart_means(session: Session, site: Site) -> None:
+    start = {**metrics(1)[0], "stage": "before", "step": 0, "loss": None, "held_out_accuracy": 0.5, "sample_kl": 0.0}
+    rows = [
+        start,
+        *metrics(9),
+        {**LATEST, "sample_kl": 0.03, "sample_tokens": 12.0, "held_out_chosen_logp": -4.0, "held_out_margin": 0.3},
+    ]
+    run = make_run(session, site.line, state=RunState.RUNNING, metrics=rows, latest=LATEST)
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    for shown in ("about 35 seconds", "10 of 40", "1,090", "60 %", "more than before training (50 %)", "0.03"):
+        assert shown in page
+    assert re.findall(r'<figure class="chart" id="chart-(\w+)"', page) == CHARTS
+    notes = re.findall(r'<span class="small muted note">([^<]+)</span>', page)
+    assert len(notes) == len(CHARTS)
+    assert all(len(note) > 60 for note in notes)
+
+
+def test_a_run_that_has_nothing_to_show_yet_says_what_will_come(session: Session, site: Site) -> None:
+    run = make_run(session, site.line, state=RunState.RUNNING, latest={**LATEST, "stage": "loading", "step": 0})
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    assert "Curves appear here as soon as it begins to train." in page
+    assert "Loading" in page
+    assert "<figure" not in page
+
+
+def test_the_stage_is_that_of_the_newest_row(session: Session, site: Site) -> None:
+    latest = {**LATEST, "stage": "after", "seconds_left": 4.0}
+    run = make_run(session, site.line, state=RunState.RUNNING, metrics=metrics(10), latest=latest)
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    assert "Measuring the result" in page
+    assert "about a few seconds" not in page
+    assert "a few seconds" in page
+
+
+def test_a_warning_stands_where_it_is_read_out_with_what_to_do(session: Session, site: Site) -> None:
+    passed = {"name": "endless", "first_step": 4, "last_step": 6, "figures": {"now": "40 %", "before": "0 %"}}
+    given: dict[str, Any] = {"metrics": metrics(10), "latest": LATEST, "warnings": [passed, FAR]}
+    run = make_run(session, site.line, state=RunState.RUNNING, **given)
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    region = page.partition('<div id="warnings" role="status">')[2].partition("</div>")[0]
+    assert "From step 6:" in region
+    assert "0.30 nats per token, more than 0.25. What it knew may be lost." in region
+    assert "From step 4 to 6, no longer:" in region
+    assert region.count('class="notice warn"') == 1
+    other = make_campaign(session).line
+    assert other is not None
+    silent = make_run(session, other, state=RunState.RUNNING, metrics=metrics(10), latest=LATEST)
+    page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{silent.id}").text
+    assert '<div id="warnings" role="status">' in page, "it is there before there is something to read out"
+    assert "notice warn" not in page
+
+
+def test_warnings_stay_with_a_run_that_is_over(session: Session, site: Site) -> None:
+    run = finished_run(session, site.line, report(), metrics=metrics(10), latest=LATEST, warnings=[FAR])
+    assert "0.30 nats per token" in site.as_(site.researcher).get(f"/runs/{run.id}").text
+
+
+def test_samples_show_before_and_each_evaluation_of_which_the_newest_is_open(session: Session, site: Site) -> None:
+    samples = [watched(0, "As before."), watched(20, "First <b>steps</b>."), watched(40, "By now.", "")]
+    given: dict[str, Any] = {"metrics": metrics(10), "latest": LATEST, "samples": samples}
+    run = make_run(session, site.line, state=RunState.RUNNING, **given)
+    page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
+    part = page.partition('<section id="watched"')[2].partition("</section>")[0]
+    assert "As before." in part
+    assert "First &lt;b&gt;steps&lt;/b&gt;." in part
+    assert "(empty)" in part
+    blocks = re.findall(r'data-evaluation="(\d)" (hidden)?>', part)
+    assert blocks == [("0", "hidden"), ("1", "")]
+    assert re.search(r'<input type="range" id="evaluation" min="0" max="1" value="1" aria-valuetext="Step 40">', part)
+
+
+def test_samples_before_the_first_evaluation_say_that_more_will_come(session: Session, site: Site) -> None:
+    given: dict[str, Any] = {"metrics": metrics(2), "latest": LATEST, "samples": [watched(0, "As before.")]}
+    run = make_run(session, site.line, state=RunState.RUNNING, **given)
+    page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
+    assert "It is asked again at the first evaluation." in page
+    assert 'type="range"' not in page
+
+
+def test_watched_samples_of_other_peoples_campaigns_are_left_out(session: Session, site: Site) -> None:
+    mine = judged_prompt(session, site.campaign)
+    theirs = judged_prompt(session, make_campaign(session, line=site.line))
+    one, other = watched(0, "Mine.", prompt_id=str(mine)), watched(0, "Not mine.", prompt_id=str(theirs))
+    samples = [{**one, "prompts": one["prompts"] + other["prompts"]}]
+    run = make_run(session, site.line, state=RunState.RUNNING, latest=LATEST, samples=samples)
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    assert "Mine." in page
+    assert "Not mine." not in page
+    assert "Not mine." in site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
 
 
 def test_cancelling_asks_the_trainer_to_stop(session: Session, site: Site) -> None:

@@ -1,15 +1,39 @@
 """Reading what the trainer leaves, and writing what it is told, in a folder that either side may leave half done."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
 from app.errors import Conflict
-from app.training.run_folder import Metrics, Starts, end_of_log, read_starts, thinned, write_request, write_starts
+from app.training.run_folder import (
+    KEPT_EVALUATIONS,
+    Metrics,
+    Starts,
+    Watched,
+    add_to_log,
+    end_of_log,
+    read_starts,
+    thinned,
+    write_request,
+    write_starts,
+)
 from tests.conftest import NOW
 from trainer.contract.files import read_json
-from trainer.contract.run import METRICS_FILE, Budget, MetricsRow, ModelRef, RunRequest, SnapshotRef, Stage
+from trainer.contract.logs import readable
+from trainer.contract.run import (
+    LOG_FILE,
+    METRICS_FILE,
+    SAMPLES_FILE,
+    Budget,
+    MetricsRow,
+    ModelRef,
+    RunRequest,
+    SnapshotRef,
+    Stage,
+)
+from trainer.contract.watching import WatchedSamples
 
 
 def row(step: int, **given: object) -> MetricsRow:
@@ -71,6 +95,48 @@ def test_a_long_run_is_thinned_without_losing_its_ends_or_its_evaluations() -> N
 def test_a_short_run_is_kept_whole() -> None:
     rows = [row(step) for step in range(100)]
     assert thinned(rows, limit=240) == rows
+
+
+def evaluation(step: int, prompts: int = 0) -> str:
+    """A line of samples; how many prompts tells one writing of a step from another."""
+    prompt = {"prompt_id": "1", "prompt": [{"role": "user", "content": "Hello?"}], "samples": []}
+    line = WatchedSamples.model_validate({"at": NOW, "step": step, "prompts": [prompt] * prompts})
+    return line.model_dump_json() + "\n"
+
+
+def test_samples_are_read_piece_by_piece_and_of_a_step_the_last_line_counts(tmp_path: Path) -> None:
+    path, watched = tmp_path / SAMPLES_FILE, Watched.of(tmp_path)
+    assert not watched.read_on()
+    assert watched.kept() == []
+    path.write_text(evaluation(0) + evaluation(20) + evaluation(40)[:15])
+    assert watched.read_on()
+    assert [each.step for each in watched.kept()] == [0, 20]
+    assert not watched.read_on()
+    path.write_text(evaluation(0) + evaluation(20) + evaluation(40) + "torn\n" + evaluation(20, prompts=1))
+    assert watched.read_on()
+    assert [(each.step, len(each.prompts)) for each in watched.kept()] == [(0, 0), (20, 1), (40, 0)]
+
+
+def test_of_many_evaluations_some_are_kept_from_the_first_to_the_last(tmp_path: Path) -> None:
+    (tmp_path / SAMPLES_FILE).write_text("".join(evaluation(20 * number) for number in range(100)))
+    watched = Watched.of(tmp_path)
+    watched.read_on()
+    steps = [each.step for each in watched.kept()]
+    assert len(steps) == KEPT_EVALUATIONS
+    assert (steps[0], steps[-1]) == (0, 1980)
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_warning_follows_in_the_log_in_the_form_of_the_log(tmp_path: Path, form: str) -> None:
+    path = tmp_path / LOG_FILE
+    path.write_text("before\n")
+    add_to_log(path, "It forgets to end.", environment={"PALATE_LOG_FORMAT": form})
+    first, second = path.read_text().splitlines()
+    assert first == "before"
+    assert "It forgets to end." in readable(second)
+    assert (json.loads(second)["level"] if form == "json" else second.split()[2].lower()) == "warning"
+    assert logging.getLogger("app.training").handlers == []
 
 
 def test_the_end_of_a_log_begins_with_a_whole_line_that_the_database_takes(tmp_path: Path) -> None:

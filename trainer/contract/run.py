@@ -17,6 +17,7 @@ REQUEST_FILE = "request.json"
 CONTROL_FILE = "control.json"
 LOCK_FILE = "lock"
 METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
 REPORT_FILE = "report.json"
@@ -119,13 +120,22 @@ class Budget(Contract):
 
 
 class EvaluationSampling(Contract):
-    """Fresh samples, drawn before and after with the same seeds, for drift, form and the report."""
+    """Fresh samples, drawn before and after with the same seeds, for drift, form and the report.
+
+    The `watched_*` are about the few that are drawn at every evaluation while training, for people to watch:
+    the first `watched_prompts` of the prompts (0: none), a completion cut at `watched_max_tokens`. An evaluation goes
+    without where they have taken more than `watched_share` (0 to 1) of the time of training; the first and the last
+    never do.
+    """
 
     prompts: Annotated[int, Field(ge=1, le=1000)] = 48
     samples_per_prompt: Annotated[int, Field(ge=1, le=64)] = 4
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.9
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 96
+    watched_prompts: Annotated[int, Field(ge=0, le=50)] = 6
+    watched_max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    watched_share: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 class ProbePrompt(Contract):
@@ -192,7 +202,13 @@ class MetricsRow(Contract):
 
     `fraction` is the share of the whole run done so far (0 to 1), for a progress bar. Log-probabilities
     and margins are means over the batch in nats; the margin is beta times the difference of log-ratios.
-    `tokens` counts all tokens trained on so far. The `held_out_*` figures come on the steps that evaluate;
+    `tokens` counts all tokens trained on so far. `tokens_per_second` and `seconds_left` (of the whole run) come once
+    there is enough to tell them by. The `held_out_*` figures come on the steps that evaluate, and of the start as step
+    0: log-probabilities are means over at most 128 held-out pairs. The `sample_*` figures are of the samples drawn at
+    that evaluation (`samples.jsonl`): `sample_kl` is KL(policy || reference) in nats, computed over the whole
+    vocabulary at every token that the policy drew and averaged over these tokens; `sample_tokens` their mean length;
+    `sample_unfinished` the share cut off at the limit; `sample_repetition` the mean share of word 3-grams that occurred
+    before in the sample; `sample_distinct` the share of different texts among all of them (all shares 0 to 1).
     `held_out_chosen_fall` is by how many nats per token chosen completions are less likely than to the reference.
     `reward` is the mean over all completions of the batch, `anchor` what KTO and BCO measure rewards from.
     """
@@ -215,8 +231,18 @@ class MetricsRow(Contract):
     grad_norm: float | None = None
     learning_rate: float | None = None
     tokens: int | None = None
+    tokens_per_second: float | None = None
+    seconds_left: float | None = None
     held_out_accuracy: float | None = None
     held_out_margin: float | None = None
     held_out_chosen_fall: float | None = None
     reward: float | None = None
     anchor: float | None = None
+    held_out_pairs: int | None = None
+    held_out_chosen_logp: float | None = None
+    held_out_rejected_logp: float | None = None
+    sample_kl: float | None = None
+    sample_tokens: float | None = None
+    sample_unfinished: float | None = None
+    sample_repetition: float | None = None
+    sample_distinct: float | None = None
