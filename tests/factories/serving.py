@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     GPT2Config,
+    GptOssConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -50,7 +51,7 @@ def byte_tokenizer(*, template: bool = True) -> PreTrainedTokenizerBase:
 
 def tiny_config(architecture: str, *, vocabulary: int, context: int) -> PreTrainedConfig:
     """A configuration of a few thousand parameters; `mistral` has a sliding window of 12 tokens, `gemma2` one too,
-    in every other layer, and soft-capped scores."""
+    in every other layer, and soft-capped scores, `gpt_oss` attention sinks and experts."""
     shared: dict[str, Any] = {
         "vocab_size": vocabulary,
         "max_position_embeddings": context,
@@ -63,8 +64,10 @@ def tiny_config(architecture: str, *, vocabulary: int, context: int) -> PreTrain
         return GPT2Config(n_embd=32, n_layer=2, n_head=2, **shared)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    window = {"sliding_window": 12} if architecture in {"mistral", "gemma2"} else {}
-    return _CONFIGS[architecture](**sizes, **heads, **window, **shared)
+    window = {"sliding_window": 12} if architecture in {"mistral", "gemma2", "gpt_oss"} else {}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "rope_scaling": None}
+    further = experts if architecture == "gpt_oss" else {}
+    return _CONFIGS[architecture](**sizes, **heads, **window, **further, **shared)
 
 
 _CONFIGS: dict[str, Any] = {
@@ -72,6 +75,7 @@ _CONFIGS: dict[str, Any] = {
     "qwen3": Qwen3Config,
     "mistral": MistralConfig,
     "gemma2": Gemma2Config,
+    "gpt_oss": GptOssConfig,
 }
 
 

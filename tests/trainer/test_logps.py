@@ -17,8 +17,8 @@ from trainer.memory import Limits
 from trainer.packing import Tokens, Tree, trees_of
 
 PLAIN = ["llama", "gpt2", "qwen3"]
-OTHER = ["mistral", "gemma2"]
-"""With a sliding window; with soft-capped scores and logits, and a window in every other layer."""
+OTHER = ["mistral", "gemma2", "gpt_oss"]
+"""With a sliding window; with soft-capped scores and logits, and a window in every other layer; with sinks."""
 
 
 def some_trees(count: int, *, seed: int = 0, longest: int = 30) -> list[Tree]:
