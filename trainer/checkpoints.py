@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trainer.contract.steps import Step, passing
+from trainer.errors import ModelError
 
 STATE_FILE = "state.pt"
 KEPT = 2
@@ -36,7 +37,7 @@ def save_checkpoint(
         "step": state.step,
         "tokens": state.tokens,
         "finished": state.finished,
-        "model": model.state_dict(),
+        "model": trained_weights(model),
         "optimizer": optimizer.state_dict(),
         "rng": torch.get_rng_state(),
     }
@@ -56,10 +57,17 @@ def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.op
     if not found:
         return TrainingState()
     content = torch.load(found[-1] / STATE_FILE, weights_only=True)
-    model.load_state_dict(content["model"])
+    model.load_state_dict(content["model"], strict=False)
+    if missing := trained_weights(model).keys() - content["model"].keys():
+        raise ModelError(f"{found[-1]} belongs to another training: it lacks {min(missing)}. Start a new run.")
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"])
     return TrainingState(step=content["step"], tokens=content["tokens"], finished=content["finished"])
+
+
+def trained_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """What training changes of a model, by name; the rest is in the folders that the run started from."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def discard_checkpoints(folder: Path) -> None:

@@ -54,10 +54,14 @@ class Scores:
 class Scorer:
     """Computes log-probabilities of completions in one of the ways above."""
 
-    def __init__(self, model: PreTrainedModel, *, in_trees: bool, own_head: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, in_trees: bool, own_head: bool, autocast: torch.dtype | None = None
+    ) -> None:
         self.model = model
         self.in_trees = in_trees
         self.own_head = own_head
+        self.autocast = autocast
+        """Number format of matrix products, where it is not that of the weights."""
         self.limits = Limits()
 
     def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
@@ -72,7 +76,8 @@ class Scorer:
         else:
             head: Any = self.model.get_output_embeddings()
             bias = getattr(head, "bias", None)
-            logps, drift = completion_logps(found, head.weight, bias, pack.targets, reference_logps)
+            bias = None if bias is None else self._cast(bias)
+            logps, drift = completion_logps(found, self._cast(head.weight), bias, pack.targets, reference_logps)
         return Scores(logps=pack.summed(logps), drift=drift, offsets=pack.offsets)
 
     @torch.no_grad()
@@ -82,7 +87,7 @@ class Scorer:
         if self.own_head:
             return found
         head: Any = self.model.get_output_embeddings()
-        return torch.log_softmax(_wide(head(found)), dim=-1)
+        return torch.log_softmax(_wide(head(found.to(head.weight.dtype))), dim=-1)
 
     @torch.no_grad()
     def sequence_logps(self, sequences: Sequence[Tokens]) -> list[float]:
@@ -124,13 +129,20 @@ class Scorer:
 
         hook = self.model.get_output_embeddings().register_forward_pre_hook(keep_completions)
         try:
-            with attention_over(self.model, pack if self.in_trees else None) as arguments:
+            with attention_over(self.model, pack if self.in_trees else None) as arguments, self._autocasting():
                 logits = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
         finally:
             hook.remove()
         if not self.own_head:
-            return given[0]
+            return self._cast(given[0])
         return torch.log_softmax(_wide(logits.squeeze(0)), dim=-1)
+
+    def _autocasting(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None)
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        """What autocast does, by hand where it does not reach."""
+        return tensor if self.autocast is None else tensor.to(self.autocast)
 
 
 @contextmanager
@@ -148,8 +160,11 @@ def attention_over(model: PreTrainedModel, pack: Pack | None) -> Iterator[dict[s
 
 
 @torch.no_grad()
-def fitting_scorer(model: PreTrainedModel) -> Scorer:
-    """The fastest way that gives a model's own log-probabilities. Raises ModelError where none does."""
+def fitting_scorer(model: PreTrainedModel, *, autocast: torch.dtype | None = None) -> Scorer:
+    """The fastest way that gives a model's own log-probabilities. Raises ModelError where none does.
+
+    With `autocast`, matrix products are computed in that number format.
+    """
     vocabulary = vocabulary_size(model)
     tried = Tree(
         tuple(token % vocabulary for token in _TRIED.prompt),
@@ -158,11 +173,11 @@ def fitting_scorer(model: PreTrainedModel) -> Scorer:
     expected = torch.tensor([_by_itself(model, sequence) for sequence in tried.sequences], dtype=torch.float64)
     if not bool(expected.isfinite().all()):
         raise ModelError("The model computes values that are not numbers; its weights are damaged.")
-    tolerance = _TOLERANCE.get(model.dtype, _COARSE_TOLERANCE)
+    tolerance = _TOLERANCE.get(autocast or model.dtype, _COARSE_TOLERANCE)
     reasons: list[str] = []
     own_head = not _head_is_a_matrix(model)
     for in_trees in (True, False):
-        scorer = Scorer(model, in_trees=in_trees, own_head=own_head)
+        scorer = Scorer(model, in_trees=in_trees, own_head=own_head, autocast=autocast)
         try:
             found = scorer.score([tried]).logps.cpu()
         except Exception as error:  # whatever a model's own code raises where it is called otherwise than it knows

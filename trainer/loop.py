@@ -56,7 +56,8 @@ def train(
     hyperparameters = objective.settings
     size = min(hyperparameters.batch_comparisons, len(groups))
     steps = planned_steps(len(groups), batch=size, epochs=hyperparameters.epochs, limit=budget.max_steps)
-    optimizer = torch.optim.AdamW(policy.parameters(), weight_decay=hyperparameters.weight_decay, fused=True)
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, weight_decay=hyperparameters.weight_decay, fused=True)
     usual_weight = sum(group.weight for group in groups) / len(groups)
     state = restore_checkpoint(checkpoints, policy, optimizer)
     while not state.finished:

@@ -45,9 +45,13 @@ class Limits(Contract):
 
 
 def fitting_limits(scorer: Scorer) -> Limits:
-    """What memory allows now, at most the defaults: more would be no faster."""
+    """What memory allows now, at most the defaults: more would be no faster.
+
+    Gradients and their two moments, of what is trained, come first.
+    """
     most = Limits()
-    room = int(SHARE * bytes_left(scorer.model.device))
+    trained = sum(parameter.nbytes for parameter in scorer.model.parameters() if parameter.requires_grad)
+    room = int(SHARE * max(0, bytes_left(scorer.model.device) - 3 * trained))
     return Limits(
         tokens=min(most.tokens, max(_LEAST_TOKENS, room // 2 // max(1, bytes_per_token(scorer)))),
         logits=min(most.logits, max(_LEAST_LOGITS, room // 2 // BYTES_PER_LOGIT)),

@@ -32,11 +32,15 @@ class SnapshotRef(Contract):
 
 
 class ModelRef(Contract):
-    """A model folder and the hash of its weights (`weights_sha256`); the trainer refuses another."""
+    """A model folder and the hash of its weights (`weights_sha256`); the trainer refuses another.
+
+    `base` says where the base of an adapter lies; without it, the adapter's own `base_model.json` does.
+    """
 
     name: str
     path: str
     sha256: str
+    base: ModelRef | None = None
 
 
 class Method(StrEnum):
@@ -52,6 +56,18 @@ class Method(StrEnum):
     ORPO = "orpo"
     APO_ZERO = "apo_zero"
     APO_DOWN = "apo_down"
+
+
+class Tuning(StrEnum):
+    """Which weights training changes."""
+
+    AUTO = "auto"
+    """LoRA from `trainer.tuning.LORA_ABOVE_PARAMETERS` on and where the start is an adapter, else all weights."""
+    FULL = "full"
+    LORA = "lora"
+    """Low-rank matrices beside every linear layer of the transformer (arXiv:2106.09685): an adapter."""
+    LORA_TOP = "lora_top"
+    """The same in the topmost layers alone; what lies below is computed once per prompt and kept."""
 
 
 class Hyperparameters(Contract):
@@ -87,6 +103,15 @@ class Hyperparameters(Contract):
     `dpo` and `dpo_normalised`."""
     gamma: Annotated[float, Field(ge=0)] = 0.5
     """Margin between rewards in `simpo`."""
+    tuning: Tuning = Tuning.AUTO
+    lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of a new adapter's matrices; an adapter that is trained further keeps its own."""
+    lora_alpha: Annotated[float, Field(gt=0, le=4096)] = 32.0
+    """A new adapter's matrices count `lora_alpha / lora_rank` times."""
+    lora_layers: Annotated[int, Field(ge=1, le=1024)] = 2
+    """How many of the topmost layers `lora_top` trains."""
+    merged: bool = False
+    """Whether an adapter is written merged into its base, as a full model folder."""
 
 
 class Budget(Contract):

@@ -17,9 +17,9 @@ from trainer.contract.files import weights_sha256
 from trainer.contract.run import ModelRef
 from trainer.contract.server import LoadVersion
 from trainer.errors import ModelError
-from trainer.models import context_tokens, load_model, verify_model
+from trainer.models import context_tokens, load_model, stored_parameters, verify_model
 from trainer.serving.errors import InvalidRequestError, ModelRefusedError, NameTakenError, ServingError
-from trainer.serving.folders import ONE_THREAD_PARAMETERS, allowed_folder, compute_dtype, stored_parameters
+from trainer.serving.folders import ONE_THREAD_PARAMETERS, allowed_folder, compute_dtype
 from trainer.serving.reading import Reader, fitting_reader
 from trainer.serving.scheduling import Scheduler
 from trainer.serving.text import SharedTokenizer
