@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trainer.contract.files import BASE_MODEL_FILE
@@ -109,8 +109,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, wide: bool = False) ->
         _refuse_other_kinds(config, folder)
         config.inference_mode = True
         inject_adapter_in_model(config, model, adapter_name=ADAPTER, low_cpu_mem_usage=True)
-        weights = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
-        found: Any = set_peft_model_state_dict(model, weights, adapter_name=ADAPTER, low_cpu_mem_usage=True)
+        found: Any = set_peft_model_state_dict(model, _weights_in(folder), adapter_name=ADAPTER, low_cpu_mem_usage=True)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise ModelError(f"The adapter in {folder} does not fit its base: {str(error).splitlines()[0]}") from error
     if found.unexpected_keys or any(parameter.is_meta for parameter in adapter_parameters(model)):
@@ -118,6 +117,40 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, wide: bool = False) ->
     dtype = torch.float32 if wide else model.dtype
     for parameter in adapter_parameters(model):
         parameter.data = parameter.data.to(model.device, dtype)
+
+
+def hollow(model: PreTrainedModel) -> PreTrainedModel:
+    """Another model on the same base, with an adapter of the same shape that has no numbers yet."""
+    twin = shared_copy(model)
+    for name, parameter in list(twin.named_parameters()):
+        if ".lora_" in name:
+            module, _, last = name.rpartition(".")
+            setattr(twin.get_submodule(module), last, nn.Parameter(parameter.to("meta"), requires_grad=False))
+    return twin
+
+
+def load_adapter_like(empty: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Another model on the same base with the adapter in a folder, whose shape is that of the `hollow` one.
+
+    Without peft's walk through the whole model, so it takes milliseconds. Raises ModelError.
+    """
+    model = shared_copy(empty)
+    weights = _weights_in(folder)
+    expected = {name.replace(f".{ADAPTER}.", "."): name for name, _ in model.named_parameters() if ".lora_" in name}
+    if weights.keys() != expected.keys():
+        raise ModelError(f"The adapter in {folder} does not fit its base: their layers have different names.")
+    for name, tensor in weights.items():
+        module, _, last = expected[name].rpartition(".")
+        layer = model.get_submodule(module)
+        if tensor.shape != getattr(layer, last).shape:
+            raise ModelError(f"The adapter in {folder} does not fit its base: {name} has another shape.")
+        setattr(layer, last, nn.Parameter(tensor.to(model.device, model.dtype), requires_grad=False))
+    return model
+
+
+def _weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    """The matrices in an adapter's folder, under the names of the model's modules."""
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
 
 
 def _refuse_other_kinds(config: Any, folder: Path) -> None:
@@ -161,9 +194,28 @@ def merge_adapter(model: PreTrainedModel) -> None:
 
 
 def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """Another model with the same weights in memory: what is later hung into one of the two is not in the other."""
-    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    return copy.deepcopy(model, shared)
+    """Another model with the same weights in memory: what is later hung into one of the two is not in the other.
+
+    Modules and settings are new, tensors the same. As a deep copy, but in a tenth of the time.
+    """
+    twins: dict[int, nn.Module] = {}
+    settings: dict[int, Any] = {}
+
+    def twin_of(module: nn.Module) -> nn.Module:
+        if id(module) in twins:
+            return twins[id(module)]
+        twin = twins[id(module)] = type(module).__new__(type(module))
+        twin.__dict__.update(module.__dict__)
+        for name, value in module.__dict__.items():
+            if isinstance(value, dict):
+                twin.__dict__[name] = value.copy()
+            elif isinstance(value, PreTrainedConfig | GenerationConfig):
+                twin.__dict__[name] = copy.deepcopy(value, settings)
+        for name, child in module.named_children():
+            twin._modules[name] = twin_of(child)
+        return twin
+
+    return twin_of(model)
 
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:

@@ -12,7 +12,7 @@ from trainer.adapters import write_adapter_files
 from trainer.checkpoints import written_whole
 from trainer.contract.run import ModelRef
 
-_CARRIED_OVER = (
+CARRIED_OVER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -52,6 +52,6 @@ def write_adapter(model: PreTrainedModel, folder: Path, *, start: Path, base: Mo
 
 
 def _carry_over(start: Path, folder: Path) -> None:
-    for name in _CARRIED_OVER:
+    for name in CARRIED_OVER:
         if (start / name).is_file():
             shutil.copyfile(start / name, folder / name)
