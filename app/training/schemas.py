@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from app.deployments.endpoints import LONGEST_ADDRESS, MOST_AT_ONCE, Asking
 from app.wording import gettext as _
 from app.wording import mark as N_
-from trainer.contract.run import Hyperparameters, Method
+from trainer.contract.run import Hyperparameters, Method, Tuning
 
 METHODS = {
     Method.DPO: N_("DPO"),
@@ -22,6 +22,20 @@ METHODS = {
     Method.APO_DOWN: N_("APO down"),
 }
 """What people call them."""
+
+
+TUNINGS = {
+    Tuning.AUTO: N_("By the size of the model"),
+    Tuning.FULL: N_("All weights"),
+    Tuning.LORA: N_("LoRA, an adapter"),
+    Tuning.LORA_TOP: N_("LoRA in the top layers"),
+}
+"""What people call what is trained."""
+
+
+def tuning_titles() -> list[tuple[str, str]]:
+    """What can be trained, as people call it."""
+    return [(tuning.value, _(title)) for tuning, title in TUNINGS.items()]
 
 
 def method_title(method: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from tests.factories.adapters import moved, write_moved
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import model_ref, write_run
 from tests.trainer.conftest import QUICK, MakeRun
@@ -24,7 +25,6 @@ from trainer.adapters import (
     shared_copy,
     write_adapter_files,
 )
-from trainer.artifact import write_adapter
 from trainer.contract.files import weights_sha256
 from trainer.contract.run import MODEL_FOLDER, Hyperparameters, ModelRef, RunRequest, SnapshotRef, Tuning
 from trainer.errors import ModelError
@@ -42,13 +42,6 @@ ARCHITECTURES = ["llama", "gpt2", "qwen3", "mistral", "gemma2"]
 """Read in trees, all but the last two; GPT-2's linear layers are transposed."""
 SEQUENCES = [Tokens(tuple(range(5, 30)), tuple(range(40, 40 + count))) for count in (10, 15)]
 LORA = Hyperparameters(epochs=4, learning_rate=1e-2, drift_weight=0.1, tuning=Tuning.LORA, lora_rank=4, lora_alpha=8)
-
-
-def moved(model: Any, *, seed: int = 3) -> None:
-    """Give an adapter matrices that change something."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in adapter_parameters(model):
-        parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 def logps(model: Any) -> list[float]:
@@ -123,15 +116,6 @@ def test_gradients_of_an_adapter_are_the_same_in_trees_and_row_by_row(architectu
 def base(tmp_path: Path) -> ModelRef:
     """A base on disk."""
     return model_ref(save(tmp_path / "base-v0", random_model()))
-
-
-def write_moved(folder: Path, base: ModelRef, *, seed: int = 3) -> ModelRef:
-    """An adapter on `base` that changes something, on disk."""
-    model, _ = load_model(base.path)
-    new_adapter(model, rank=4, alpha=8, seed=1)
-    moved(model, seed=seed)
-    write_adapter(model, folder, start=Path(base.path), base=base)
-    return model_ref(folder)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

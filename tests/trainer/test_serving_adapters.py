@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.factories.adapters import write_moved
 from tests.factories.model_server import HELLO, TOKEN, Running, serving, until
 from tests.factories.serving import lettered_model, random_model, save
 from tests.factories.snapshots import model_ref
-from tests.trainer.test_adapters import write_moved
 from tests.trainer.test_serving_process import ROOT
 from trainer.contract.files import weights_sha256
 from trainer.contract.run import ModelRef
