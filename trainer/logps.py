@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,11 +26,15 @@ from trainer.errors import ModelError
 from trainer.memory import Limits
 from trainer.objectives.terms import drift_kl
 from trainer.packing import Pack, Tokens, Tree, packed, padded, runs_that_fit, trees_of
+from trainer.recomputing import recomputed
 from trainer.tree_attention import TREE_ATTENTION
+
+if TYPE_CHECKING:
+    from trainer.trunk import FrozenLayers
 
 log = logging.getLogger(__name__)
 
-_TRIED = Tree((7, 11, 13, 17, 19), ((23, 29, 31, 37), (41, 43), (47,)))
+TRIED = Tree((7, 11, 13, 17, 19), ((23, 29, 31, 37), (41, 43), (47,)))
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _LARGE_LOGIT = 100.0
 """What a head is tried with, as some models bend large logits alone."""
@@ -63,11 +67,18 @@ class Scorer:
         self.autocast = autocast
         """Number format of matrix products, where it is not that of the weights."""
         self.limits = Limits()
+        self.trunk: FrozenLayers | None = None
+        """What keeps the frozen layers' results, where only the topmost are trained."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the head scores."""
+        return vocabulary_size(self.model)
 
     def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
         """One forward over the trees; `reference_logps` are the reference's `distributions` of the same trees."""
         pack = self._laid_out(trees)
-        found = self._forward(pack)
+        found = self._forward(trees, pack)
         if self.own_head:
             logps = found.gather(-1, pack.targets.unsqueeze(-1)).squeeze(-1)
             drift = torch.zeros_like(logps)
@@ -83,7 +94,7 @@ class Scorer:
     @torch.no_grad()
     def distributions(self, trees: Sequence[Tree]) -> Tensor:
         """Log-probabilities of the whole vocabulary at each completion token, shape (tokens, vocabulary)."""
-        found = self._forward(self._laid_out(trees))
+        found = self._forward(trees, self._laid_out(trees))
         if self.own_head:
             return found
         head: Any = self.model.get_output_embeddings()
@@ -108,17 +119,25 @@ class Scorer:
         longest_first = sorted(trees, key=lambda tree: -tree.longest)
         return runs_that_fit(longest_first, self._fits)
 
+    def read_tokens(self, trees: Sequence[Tree]) -> int:
+        """Tokens that one forward over the trees reads, padding included."""
+        if self.in_trees:
+            return sum(tree.read_tokens for tree in trees)
+        return max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
+
     def _fits(self, trees: Sequence[Tree]) -> bool:
-        read = sum(tree.read_tokens for tree in trees)
-        if not self.in_trees:
-            read = max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
+        read = self.read_tokens(trees)
         scored = sum(tree.scored_tokens for tree in trees)
         return read <= self.limits.tokens and scored * vocabulary_size(self.model) <= self.limits.logits
 
     def _laid_out(self, trees: Sequence[Tree]) -> Pack:
         return (packed if self.in_trees else padded)(trees, device=self.model.device)
 
-    def _forward(self, pack: Pack) -> Tensor:
+    def forward_plainly(self, trees: Sequence[Tree]) -> None:
+        """One forward over the trees through every layer, for who listens at some of them."""
+        self._through_layers(self._laid_out(trees))
+
+    def _forward(self, trees: Sequence[Tree], pack: Pack) -> Tensor:
         """At each completion token what the head is given (tokens, width); with the own head, log-probabilities."""
         given: list[Tensor] = []
 
@@ -129,13 +148,23 @@ class Scorer:
 
         hook = self.model.get_output_embeddings().register_forward_pre_hook(keep_completions)
         try:
-            with attention_over(self.model, pack if self.in_trees else None) as arguments, self._autocasting():
-                logits = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
+            with self._forgetting(pack), self.trunk.standing_in(trees, pack) if self.trunk else nullcontext():
+                logits = self._through_layers(pack)
         finally:
             hook.remove()
         if not self.own_head:
             return self._cast(given[0])
         return torch.log_softmax(_wide(logits.squeeze(0)), dim=-1)
+
+    def _through_layers(self, pack: Pack) -> Tensor:
+        with attention_over(self.model, pack if self.in_trees else None) as arguments, self._autocasting():
+            logits: Tensor = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
+        return logits
+
+    def _forgetting(self, pack: Pack) -> AbstractContextManager[None]:
+        if not (self.limits.recompute and torch.is_grad_enabled()):
+            return nullcontext()
+        return recomputed(self.model, lambda: attention_over(self.model, pack if self.in_trees else None))
 
     def _autocasting(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None)
@@ -165,11 +194,7 @@ def fitting_scorer(model: PreTrainedModel, *, autocast: torch.dtype | None = Non
 
     With `autocast`, matrix products are computed in that number format.
     """
-    vocabulary = vocabulary_size(model)
-    tried = Tree(
-        tuple(token % vocabulary for token in _TRIED.prompt),
-        tuple(tuple(token % vocabulary for token in completion) for completion in _TRIED.completions),
-    )
+    tried = TRIED.within(vocabulary_size(model))
     expected = torch.tensor([_by_itself(model, sequence) for sequence in tried.sequences], dtype=torch.float64)
     if not bool(expected.isfinite().all()):
         raise ModelError("The model computes values that are not numbers; its weights are damaged.")

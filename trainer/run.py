@@ -41,11 +41,21 @@ from trainer.preferences import Objective
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
-from trainer.tuning import Plan, autocast_dtype, needed_disk_bytes, prepare, settle, write_version
+from trainer.trunk import kept_trunk
+from trainer.tuning import (
+    Plan,
+    autocast_dtype,
+    needed_disk_bytes,
+    prepare,
+    settle,
+    trained_layers,
+    write_version,
+)
 
 BEFORE_FILE = "before.json"
 LIMITS_FILE = "limits.json"
 REFERENCE_FOLDER = "reference"
+TRUNK_FOLDER = "trunk"
 SMALL_MODEL_PARAMETERS = 4_000_000
 ROOM_FILE = "room"
 """Under `checkpoints/`, held so that a report can be written on a disk that has run full."""
@@ -212,7 +222,7 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
             request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
         findings.exam = exam
-        limits = _limits(checkpoints, models)
+        limits = _limits(checkpoints, models, found)
         models.policy.limits = models.reference.limits = limits
     passing(Step.TRAINING_LOADED)
     with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(found.held_out)} held-out pairs."):
@@ -222,17 +232,19 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         reference = _reference(request, checkpoints, models, found, recorder)
     passing(Step.TRAINING_REFERENCE_KNOWN)
     with recorder.stage(Stage.TRAINING, f"Training on {findings.train_pairs} pairs."):
-        state = train(
-            models.policy,
-            groups=found.train,
-            held_out=found.held_out,
-            reference=reference,
-            objective=Objective(request.method, request.hyperparameters),
-            budget=request.budget,
-            seed=request.seed,
-            recorder=recorder,
-            checkpoints=checkpoints,
-        )
+        layers = trained_layers(models.policy.model, models.plan, request.hyperparameters)
+        with kept_trunk(models.policy, layers, checkpoints / TRUNK_FOLDER):
+            state = train(
+                models.policy,
+                groups=found.train,
+                held_out=found.held_out,
+                reference=reference,
+                objective=Objective(request.method, request.hyperparameters),
+                budget=request.budget,
+                seed=request.seed,
+                recorder=recorder,
+                checkpoints=checkpoints,
+            )
         findings.steps, findings.train_tokens = state.step, state.tokens
     settle(models.policy.model, models.plan)
     with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
@@ -305,11 +317,11 @@ def _tokenized(request: RunRequest, snapshot: Snapshot, models: Models, findings
     return found
 
 
-def _limits(checkpoints: Path, models: Models) -> Limits:
+def _limits(checkpoints: Path, models: Models, found: Preferences) -> Limits:
     """How much goes through a model at once: as when the run first started, else what memory allows now."""
     path = checkpoints / LIMITS_FILE
     if not path.is_file():
-        write_json(path, fitting_limits(models.policy))
+        write_json(path, fitting_limits(models.policy, [group.tree for group in found.train]))
     return read_json(path, Limits)
 
 

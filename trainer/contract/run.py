@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field
 
 from trainer.contract.base import FORMAT_VERSION, Contract, Messages
+from trainer.contract.base import ModelRef as ModelRef  # noqa: PLC0414  (told to those who import it from here)
 
 REQUEST_FILE = "request.json"
 CONTROL_FILE = "control.json"
@@ -29,18 +30,6 @@ class SnapshotRef(Contract):
 
     path: str
     rows_sha256: str
-
-
-class ModelRef(Contract):
-    """A model folder and the hash of its weights (`weights_sha256`); the trainer refuses another.
-
-    `base` says where the base of an adapter lies; without it, the adapter's own `base_model.json` does.
-    """
-
-    name: str
-    path: str
-    sha256: str
-    base: ModelRef | None = None
 
 
 class Method(StrEnum):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.contract.base import Contract
-from trainer.contract.run import ModelRef
+from trainer.contract.base import Contract, ModelRef
 
 
 class LoadVersion(Contract):
