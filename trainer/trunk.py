@@ -53,7 +53,8 @@ class Kept:
     def find(self, tree: Tree) -> Tensor | None:
         """What is kept of a tree, if anything."""
         if tree in self._in_files:
-            return load_file(self._in_files[tree])["hidden"]
+            hidden: Tensor = load_file(self._in_files[tree])["hidden"]
+            return hidden
         return self._in_memory.get(tree)
 
     def keep(self, tree: Tree, hidden: Tensor) -> None:
