@@ -1,4 +1,4 @@
-"""`python -m trainer run <folder>`, `python -m trainer serve`, `python -m trainer starter`."""
+"""`python -m trainer run <folder>`, `merge <folder> <out>`, `serve`, `starter`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "SIGTERM or Ctrl-C: the same command goes on with the run.",
     )
     run.add_argument("folder", type=Path, help="run folder that holds request.json")
+    merge = commands.add_parser(
+        "merge",
+        help="write an adapter and its base as one model folder",
+        description="Write the version in a folder that holds an adapter as an ordinary model folder, which needs no "
+        "base. Exit codes: 0 done, 1 it could not be.",
+    )
+    merge.add_argument("folder", type=Path, help="version folder that holds adapter_config.json")
+    merge.add_argument("out", type=Path, help="folder to write, not there yet")
+    merge.add_argument("--base", type=Path, help="where the base lies now, if not where base_model.json says")
     commands.add_parser("serve", help="serve model versions over HTTP")
     commands.add_parser("starter", help="make the starter model")
     options = parser.parse_args(arguments)
+    if options.command == "merge":
+        return carry_out_merge(options.folder, options.out, base=options.base)
     return carry_out_run(options.folder)
 
 
@@ -58,6 +69,24 @@ def carry_out_run(folder: Path) -> int:
 
     logging.disable_progress_bar()
     return int(run(folder, must_leave=leave_on_signal()))
+
+
+def carry_out_merge(folder: Path, out: Path, *, base: Path | None) -> int:
+    """Merge an adapter into its base, and say how that ended."""
+    with kept_for_good():
+        from transformers.utils import logging
+
+        from trainer.errors import TrainerError
+        from trainer.merging import merge
+
+    logging.disable_progress_bar()
+    try:
+        merge(folder, out, base_folder=base)
+    except (TrainerError, OSError) as error:
+        print(f"Nothing was written. {error}", file=sys.stderr)
+        return 1
+    print(f"The merged model is in {out}.")
+    return 0
 
 
 @contextmanager

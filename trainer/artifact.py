@@ -1,4 +1,4 @@
-"""The trained model as a folder: weights in the number format of its start, everything else as it was there."""
+"""The trained model as a folder: weights in the number format of its start or an adapter, all else as it was there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from trainer.adapters import write_adapter_files
 from trainer.checkpoints import written_whole
+from trainer.contract.run import ModelRef
 
-_CARRIED_OVER = (
+CARRIED_OVER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -39,6 +41,17 @@ def write_model(model: PreTrainedModel, folder: Path, *, start: Path, dtype: tor
     model.to(dtype)
     with written_whole(folder) as part:
         model.save_pretrained(part)
-        for name in _CARRIED_OVER:
-            if (start / name).is_file():
-                shutil.copyfile(start / name, part / name)
+        _carry_over(start, part)
+
+
+def write_adapter(model: PreTrainedModel, folder: Path, *, start: Path, base: ModelRef) -> None:
+    """Write the folder of a model's adapter, whole or not at all. `start` gives tokenizer and chat template."""
+    with written_whole(folder) as part:
+        write_adapter_files(model, part, base=base)
+        _carry_over(start, part)
+
+
+def _carry_over(start: Path, folder: Path) -> None:
+    for name in CARRIED_OVER:
+        if (start / name).is_file():
+            shutil.copyfile(start / name, folder / name)

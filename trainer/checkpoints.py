@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from trainer.anchors import RunningMean
 from trainer.contract.steps import Step, passing
+from trainer.errors import ModelError
 from trainer.stopping import Progress
 
 STATE_FILE = "state.pt"
@@ -43,7 +44,7 @@ def save_checkpoint(
     """Write `folder/step-N`, then delete all but the newest ones."""
     content = {
         "state": asdict(state),
-        "model": model.state_dict(),
+        "model": trained_weights(model),
         "optimizer": optimizer.state_dict(),
         "rng": torch.get_rng_state(),
     }
@@ -66,7 +67,9 @@ def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.op
     if not found:
         return TrainingState()
     content = torch.load(found[-1] / STATE_FILE, weights_only=True)
-    model.load_state_dict(content["model"])
+    model.load_state_dict(content["model"], strict=False)
+    if missing := trained_weights(model).keys() - content["model"].keys():
+        raise ModelError(f"{found[-1]} belongs to another training: it lacks {min(missing)}. Start a new run.")
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"])
     state = content["state"]
@@ -78,14 +81,19 @@ def save_best(folder: Path, step: int, model: PreTrainedModel) -> None:
     """Keep the weights of a step, which is the best so far, until a checkpoint knows of a better one."""
     path = folder / _BEST.format(step=step)
     part = path.with_name(f".{path.name}.part")
-    torch.save(model.state_dict(), part)
+    torch.save(trained_weights(model), part)
     _flush(part)
     part.rename(path)
 
 
 def restore_best(folder: Path, step: int, model: PreTrainedModel) -> None:
     """Put back the weights of the best step."""
-    model.load_state_dict(torch.load(folder / _BEST.format(step=step), weights_only=True))
+    model.load_state_dict(torch.load(folder / _BEST.format(step=step), weights_only=True), strict=False)
+
+
+def trained_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """What training changes of a model, by name; the rest is in the folders that the run started from."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def discard_checkpoints(folder: Path) -> None:

@@ -33,7 +33,7 @@ from trainer.contract.run import RunRequest
 from trainer.drawing import Drawing, draw_completions
 from trainer.groups import PreferencePair, accepted_prompt, preference_groups, preference_pairs, sides
 from trainer.logps import Scorer, fitting_scorer
-from trainer.models import context_tokens, load_model, verify_model
+from trainer.models import base_of, context_tokens, load_model, verify_model
 from trainer.packing import Tokens
 from trainer.rankings import ranked_texts
 from trainer.snapshot import Ranking, Snapshot, read_snapshot
@@ -272,7 +272,7 @@ def evaluate_versions(request: RunRequest, *, before: Path, after: Path) -> Repo
     """
     started_at = datetime.now(UTC)
     snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
-    reference, _ = load_model(verify_model(request.reference))
+    reference, _ = load_model(verify_model(request.reference), base=base_of(request.reference))
     model, tokenizer = load_model(before)
     limit = context_tokens(model)
     ranked, dropped = ranked_texts(snapshot.held_out)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,11 +26,15 @@ from trainer.errors import ModelError
 from trainer.memory import Limits
 from trainer.objectives.terms import drift_kl
 from trainer.packing import Pack, Tokens, Tree, packed, padded, runs_that_fit, trees_of
+from trainer.recomputing import recomputed
 from trainer.tree_attention import TREE_ATTENTION
+
+if TYPE_CHECKING:
+    from trainer.trunk import FrozenLayers
 
 log = logging.getLogger(__name__)
 
-_TRIED = Tree((7, 11, 13, 17, 19), ((23, 29, 31, 37), (41, 43), (47,)))
+TRIED = Tree((7, 11, 13, 17, 19), ((23, 29, 31, 37), (41, 43), (47,)))
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _LARGE_LOGIT = 100.0
 """What a head is tried with, as some models bend large logits alone."""
@@ -54,16 +58,27 @@ class Scores:
 class Scorer:
     """Computes log-probabilities of completions in one of the ways above."""
 
-    def __init__(self, model: PreTrainedModel, *, in_trees: bool, own_head: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, in_trees: bool, own_head: bool, autocast: torch.dtype | None = None
+    ) -> None:
         self.model = model
         self.in_trees = in_trees
         self.own_head = own_head
+        self.autocast = autocast
+        """Number format of matrix products, where it is not that of the weights."""
         self.limits = Limits()
+        self.trunk: FrozenLayers | None = None
+        """What keeps the frozen layers' results, where only the topmost are trained."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the head scores."""
+        return vocabulary_size(self.model)
 
     def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
         """One forward over the trees; `reference_logps` are the reference's `distributions` of the same trees."""
         pack = self._laid_out(trees)
-        found = self._forward(pack)
+        found = self._forward(trees, pack)
         if self.own_head:
             logps = found.gather(-1, pack.targets.unsqueeze(-1)).squeeze(-1)
             drift = torch.zeros_like(logps)
@@ -72,25 +87,26 @@ class Scorer:
         else:
             head: Any = self.model.get_output_embeddings()
             bias = getattr(head, "bias", None)
-            logps, drift = completion_logps(found, head.weight, bias, pack.targets, reference_logps)
+            bias = None if bias is None else self._cast(bias)
+            logps, drift = completion_logps(found, self._cast(head.weight), bias, pack.targets, reference_logps)
         return Scores(logps=pack.summed(logps), drift=drift, offsets=pack.offsets)
 
     @torch.no_grad()
     def distributions(self, trees: Sequence[Tree]) -> Tensor:
         """Log-probabilities of the whole vocabulary at each completion token, shape (tokens, vocabulary)."""
-        found = self._forward(self._laid_out(trees))
+        found = self._forward(trees, self._laid_out(trees))
         return found if self.own_head else self.distributions_from(found)
 
     @torch.no_grad()
     def hidden(self, trees: Sequence[Tree]) -> Tensor:
         """What the head is given at each completion token, shape (tokens, width); of a head that is one matrix."""
-        return self._forward(self._laid_out(trees))
+        return self._forward(trees, self._laid_out(trees))
 
     @torch.no_grad()
     def distributions_from(self, hidden: Tensor) -> Tensor:
         """The `distributions` of tokens from their `hidden`, shape (tokens, vocabulary)."""
         head: Any = self.model.get_output_embeddings()
-        return torch.log_softmax(_wide(head(hidden)), dim=-1)
+        return torch.log_softmax(_wide(head(hidden.to(head.weight.dtype))), dim=-1)
 
     @torch.no_grad()
     def sequence_logps(self, sequences: Sequence[Tokens]) -> list[float]:
@@ -111,17 +127,25 @@ class Scorer:
         longest_first = sorted(trees, key=lambda tree: -tree.longest)
         return runs_that_fit(longest_first, self._fits)
 
+    def read_tokens(self, trees: Sequence[Tree]) -> int:
+        """Tokens that one forward over the trees reads, padding included."""
+        if self.in_trees:
+            return sum(tree.read_tokens for tree in trees)
+        return max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
+
     def _fits(self, trees: Sequence[Tree]) -> bool:
-        read = sum(tree.read_tokens for tree in trees)
-        if not self.in_trees:
-            read = max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
+        read = self.read_tokens(trees)
         scored = sum(tree.scored_tokens for tree in trees)
         return read <= self.limits.tokens and scored * vocabulary_size(self.model) <= self.limits.logits
 
     def _laid_out(self, trees: Sequence[Tree]) -> Pack:
         return (packed if self.in_trees else padded)(trees, device=self.model.device)
 
-    def _forward(self, pack: Pack) -> Tensor:
+    def forward_plainly(self, trees: Sequence[Tree]) -> None:
+        """One forward over the trees through every layer, for who listens at some of them."""
+        self._through_layers(self._laid_out(trees))
+
+    def _forward(self, trees: Sequence[Tree], pack: Pack) -> Tensor:
         """At each completion token what the head is given (tokens, width); with the own head, log-probabilities."""
         given: list[Tensor] = []
 
@@ -132,13 +156,30 @@ class Scorer:
 
         hook = self.model.get_output_embeddings().register_forward_pre_hook(keep_completions)
         try:
-            with attention_over(self.model, pack if self.in_trees else None) as arguments:
-                logits = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
+            with self._forgetting(pack), self.trunk.standing_in(trees, pack) if self.trunk else nullcontext():
+                logits = self._through_layers(pack)
         finally:
             hook.remove()
         if not self.own_head:
-            return given[0]
+            return self._cast(given[0])
         return torch.log_softmax(_wide(logits.squeeze(0)), dim=-1)
+
+    def _through_layers(self, pack: Pack) -> Tensor:
+        with attention_over(self.model, pack if self.in_trees else None) as arguments, self._autocasting():
+            logits: Tensor = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
+        return logits
+
+    def _forgetting(self, pack: Pack) -> AbstractContextManager[None]:
+        if not (self.limits.recompute and torch.is_grad_enabled()):
+            return nullcontext()
+        return recomputed(self.model, lambda: attention_over(self.model, pack if self.in_trees else None))
+
+    def _autocasting(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None)
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        """What autocast does, by hand where it does not reach."""
+        return tensor if self.autocast is None else tensor.to(self.autocast)
 
 
 @contextmanager
@@ -156,21 +197,20 @@ def attention_over(model: PreTrainedModel, pack: Pack | None) -> Iterator[dict[s
 
 
 @torch.no_grad()
-def fitting_scorer(model: PreTrainedModel) -> Scorer:
-    """The fastest way that gives a model's own log-probabilities. Raises ModelError where none does."""
-    vocabulary = vocabulary_size(model)
-    tried = Tree(
-        tuple(token % vocabulary for token in _TRIED.prompt),
-        tuple(tuple(token % vocabulary for token in completion) for completion in _TRIED.completions),
-    )
+def fitting_scorer(model: PreTrainedModel, *, autocast: torch.dtype | None = None) -> Scorer:
+    """The fastest way that gives a model's own log-probabilities. Raises ModelError where none does.
+
+    With `autocast`, matrix products are computed in that number format.
+    """
+    tried = TRIED.within(vocabulary_size(model))
     expected = torch.tensor([_by_itself(model, sequence) for sequence in tried.sequences], dtype=torch.float64)
     if not bool(expected.isfinite().all()):
         raise ModelError("The model computes values that are not numbers; its weights are damaged.")
-    tolerance = _TOLERANCE.get(model.dtype, _COARSE_TOLERANCE)
+    tolerance = _TOLERANCE.get(autocast or model.dtype, _COARSE_TOLERANCE)
     reasons: list[str] = []
     own_head = not _head_is_a_matrix(model)
     for in_trees in (True, False):
-        scorer = Scorer(model, in_trees=in_trees, own_head=own_head)
+        scorer = Scorer(model, in_trees=in_trees, own_head=own_head, autocast=autocast)
         try:
             found = scorer.score([tried]).logps.cpu()
         except Exception as error:  # whatever a model's own code raises where it is called otherwise than it knows

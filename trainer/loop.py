@@ -112,7 +112,8 @@ def train(
 def optimizer_for(scorer: Scorer, phases: Sequence[Phase]) -> torch.optim.Optimizer:
     """AdamW over what is trained."""
     weight_decay = phases[0].objective.settings.weight_decay
-    return torch.optim.AdamW(scorer.model.parameters(), weight_decay=weight_decay, fused=True)
+    trained = [parameter for parameter in scorer.model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, weight_decay=weight_decay, fused=True)
 
 
 def taken_up(checkpoints: Path, scorer: Scorer, optimizer: torch.optim.Optimizer) -> TrainingState:

@@ -6,7 +6,7 @@ of a gradient, so a run taken up again must not measure anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,10 +34,12 @@ class Limits(Contract):
     """Read at once, padding included."""
     logits: Annotated[int, Field(ge=1)] = 64_000_000
     """Numbers that the head produces at once: completion tokens times vocabulary."""
+    recompute: bool = False
+    """Whether layers keep nothing for the backward pass but what they were given (gradient checkpointing)."""
 
     def halved(self) -> Limits:
-        """Half of both, for when memory ran out."""
-        return Limits(tokens=max(1, self.tokens // 2), logits=max(1, self.logits // 2))
+        """Half of both, for when memory ran out, and layers that keep less."""
+        return Limits(tokens=max(1, self.tokens // 2), logits=max(1, self.logits // 2), recompute=True)
 
     @property
     def can_be_halved(self) -> bool:
@@ -45,14 +47,31 @@ class Limits(Contract):
         return self.tokens > _LEAST_TOKENS or self.logits > _LEAST_LOGITS
 
 
-def fitting_limits(scorer: Scorer) -> Limits:
-    """What memory allows now, at most the defaults: more would be no faster."""
+def fitting_limits(scorer: Scorer, trees: Sequence[Tree] = ()) -> Limits:
+    """What memory allows now, at most the defaults: more would be no faster.
+
+    Gradients and their two moments, of what is trained, come first. Where the longest of `trees`, which is never
+    divided, does not fit, layers keep less.
+    """
     most = Limits()
-    room = int(SHARE * bytes_left(scorer.model.device))
+    trained = sum(parameter.nbytes for parameter in scorer.model.parameters() if parameter.requires_grad)
+    room = int(SHARE * max(0, bytes_left(scorer.model.device) - 3 * trained))
+    each = bytes_per_token(scorer)
+    recompute = max((scorer.read_tokens([tree]) for tree in trees), default=0) * each > room // 2
+    if recompute:
+        each = _recomputed_bytes_per_token(scorer, each)
     return Limits(
-        tokens=min(most.tokens, max(_LEAST_TOKENS, room // 2 // max(1, bytes_per_token(scorer)))),
+        tokens=min(most.tokens, max(_LEAST_TOKENS, room // 2 // max(1, each))),
         logits=min(most.logits, max(_LEAST_LOGITS, room // 2 // BYTES_PER_LOGIT)),
+        recompute=recompute,
     )
+
+
+def _recomputed_bytes_per_token(scorer: Scorer, kept: int) -> int:
+    """What is kept of a token where layers compute anew: what each was given, and all of the one that is at it."""
+    config = scorer.model.config.get_text_config()
+    layers = config.num_hidden_layers
+    return int(layers * config.hidden_size * scorer.model.dtype.itemsize + kept // layers)
 
 
 def bytes_per_token(scorer: Scorer) -> int:

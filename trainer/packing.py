@@ -58,6 +58,13 @@ class Tree:
         """Completion tokens, each of which gets a log-probability."""
         return sum(len(completion) for completion in self.completions)
 
+    def within(self, vocabulary: int) -> Tree:
+        """A tree of this form whose tokens a vocabulary of that size has."""
+        return Tree(
+            tuple(token % vocabulary for token in self.prompt),
+            tuple(tuple(token % vocabulary for token in completion) for completion in self.completions),
+        )
+
 
 @dataclass(frozen=True)
 class Trunk:

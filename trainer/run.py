@@ -25,9 +25,8 @@ import torch
 from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer.artifact import round_weights, write_model
 from trainer.chat import template_sha256, tokenizer_sha256
-from trainer.checkpoints import KEPT, discard_checkpoints
+from trainer.checkpoints import discard_checkpoints
 from trainer.contract.files import read_json, weights_sha256, write_json
 from trainer.contract.report import Outcome, Report
 from trainer.contract.run import CHECKPOINTS_FOLDER, MODEL_FOLDER, REPORT_FILE, REQUEST_FILE, RunRequest, Stage
@@ -39,26 +38,35 @@ from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import WATCHED_PAIRS, optimizer_for, taken_step, taken_up, train
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.memory import Limits, fitting_limits
-from trainer.models import context_tokens, load_model, stored_dtype, verify_model
+from trainer.models import context_tokens
 from trainer.phases import phase_at
 from trainer.ranks import Ranks, RanksLostError, joined
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
+from trainer.trunk import kept_trunk
+from trainer.tuning import (
+    Plan,
+    autocast_dtype,
+    needed_disk_bytes,
+    prepare,
+    settle,
+    trained_layers,
+    write_version,
+)
 from trainer.watching import Watcher
 
 BEFORE_FILE = "before.json"
 LIMITS_FILE = "limits.json"
 REFERENCE_FOLDER = "reference"
+TRUNK_FOLDER = "trunk"
 SMALL_MODEL_PARAMETERS = 4_000_000
 ROOM_FILE = "room"
 """Under `checkpoints/`, held so that a report can be written on a disk that has run full."""
 LEAST_FREE_BYTES = 2**20
-BYTES_PER_WEIGHT_BYTE = 3 * (KEPT + 1) + 1
-"""Checkpoints hold weights and two moments of each; one more is written before the oldest goes. And the model."""
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "pyarrow")
+LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "pyarrow")
 
 
 class ExitCode(IntEnum):
@@ -95,12 +103,12 @@ class Findings:
 
 @dataclass(frozen=True)
 class Models:
-    """The policy in training, the frozen reference, and the folder that the policy started from."""
+    """The policy in training, the frozen reference, and what is trained of the policy."""
 
     policy: Scorer
     tokenizer: PreTrainedTokenizerBase
     reference: Scorer
-    start_folder: Path
+    plan: Plan
     starts_at_reference: bool
 
 
@@ -202,10 +210,9 @@ def told(error: Exception, folder: Path) -> str:
     return f"The trainer met an error it does not know ({type(error).__name__}: {error}). The log has the details."
 
 
-def refuse_full_disk(folder: Path, model: PreTrainedModel) -> None:
+def refuse_full_disk(folder: Path, model: PreTrainedModel, plan: Plan) -> None:
     """Raise TrainerError where checkpoints and the trained model will not fit on the disk."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    needed = LEAST_FREE_BYTES + BYTES_PER_WEIGHT_BYTE * weights
+    needed = LEAST_FREE_BYTES + needed_disk_bytes(model, plan)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainerError(
@@ -237,13 +244,13 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
         models = _load_models(request, findings)
-        refuse_full_disk(folder, models.policy.model)
+        refuse_full_disk(folder, models.policy.model, models.plan)
         found = _material(request, snapshot, models, findings)
         exam = examination(
             request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
         findings.exam = exam
-        limits = _limits(checkpoints, models)
+        limits = _limits(checkpoints, models, found)
         models.policy.limits = models.reference.limits = limits
         recorder.pace.most_seconds = request.budget.max_seconds or math.inf
         watcher = _watcher(folder, models, exam, recorder)
@@ -255,41 +262,39 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
         reference = _reference(request, checkpoints, models, found, recorder)
     passing(Step.TRAINING_REFERENCE_KNOWN)
     with recorder.stage(Stage.TRAINING, f"Training on {found.spoken}."):
-        state = train(
-            models.policy,
-            phases=phases_of(request, found),
-            held_out=found.held_out,
-            reference=reference,
-            budget=request.budget,
-            seed=request.seed,
-            recorder=recorder,
-            checkpoints=checkpoints,
-            ranks=ranks,
-            watch=watcher.look,
-        )
+        layers = trained_layers(models.policy.model, models.plan, request.hyperparameters)
+        with kept_trunk(models.policy, layers, checkpoints / TRUNK_FOLDER):
+            state = train(
+                models.policy,
+                phases=phases_of(request, found),
+                held_out=found.held_out,
+                reference=reference,
+                budget=request.budget,
+                seed=request.seed,
+                recorder=recorder,
+                checkpoints=checkpoints,
+                ranks=ranks,
+                watch=watcher.look,
+            )
         findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
         if state.stopped:
             say(state.stopped)
-    dtype = stored_dtype(models.start_folder)
-    round_weights(models.policy.model, dtype)
+    settle(models.policy.model, models.plan)
     with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
         findings.after = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
     passing(Step.TRAINING_MEASURED_AFTER)
     with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
-        write_model(models.policy.model, folder / MODEL_FOLDER, start=models.start_folder, dtype=dtype)
+        write_version(models.policy.model, models.plan, folder / MODEL_FOLDER)
         findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
         recorder.row(1.0)
     passing(Step.TRAINING_MODEL_WRITTEN)
 
 
 def _load_models(request: RunRequest, findings: Findings) -> Models:
-    start_folder = verify_model(request.start)
-    reference_folder = verify_model(request.reference)
-    policy, tokenizer = load_model(start_folder)
-    reference, reference_tokenizer = load_model(reference_folder)
-    reference.requires_grad_(False)
-    torch.set_num_threads(request.budget.threads or fitting_threads(policy))
-    if tokenizer_sha256(tokenizer) != tokenizer_sha256(reference_tokenizer):
+    prepared = prepare(request)
+    tokenizer, plan = prepared.tokenizer, prepared.plan
+    torch.set_num_threads(request.budget.threads or fitting_threads(prepared.policy))
+    if tokenizer_sha256(tokenizer) != tokenizer_sha256(prepared.reference_tokenizer):
         raise ModelError(
             f"{request.start.name} and its reference {request.reference.name} read text with different tokenizers. "
             "Choose a reference of the same line."
@@ -299,12 +304,13 @@ def _load_models(request: RunRequest, findings: Findings) -> Models:
         "reference": request.reference.sha256,
         "tokenizer": tokenizer_sha256(tokenizer),
         "chat_template": template_sha256(tokenizer),
-    }
+    } | ({"base": plan.base.sha256} if plan.writes_adapter else {})
+    autocast = autocast_dtype(prepared.policy.device)
     return Models(
-        policy=fitting_scorer(policy),
+        policy=fitting_scorer(prepared.policy, autocast=autocast),
         tokenizer=tokenizer,
-        reference=fitting_scorer(reference),
-        start_folder=start_folder,
+        reference=fitting_scorer(prepared.reference, autocast=autocast),
+        plan=plan,
         starts_at_reference=request.start.sha256 == request.reference.sha256,
     )
 
@@ -332,11 +338,11 @@ def _material(request: RunRequest, snapshot: Snapshot, models: Models, findings:
     return found
 
 
-def _limits(checkpoints: Path, models: Models) -> Limits:
+def _limits(checkpoints: Path, models: Models, found: Material) -> Limits:
     """How much goes through a model at once: as when the run first started, else what memory allows now."""
     path = checkpoints / LIMITS_FILE
     if not path.is_file():
-        write_json(path, fitting_limits(models.policy))
+        write_json(path, fitting_limits(models.policy, [group.tree for group in (*found.train, *found.demonstrations)]))
     return read_json(path, Limits)
 
 

@@ -37,6 +37,8 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; `query` has the shape (1, heads, tokens, head size)."""
     scaling = plain_scaling(query, attention_mask, scaling, others)
+    if torch.is_autocast_enabled(query.device.type):  # rotary embeddings leave queries and keys in float32
+        query, key, value = (each.to(torch.get_autocast_dtype(query.device.type)) for each in (query, key, value))
     found: Tensor = _OverTrees.apply(query, key, value, scaling, pack.trunks)  # type: ignore[no-untyped-call]
     return found.transpose(1, 2), None
 

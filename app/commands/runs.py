@@ -23,7 +23,7 @@ from app.training.gate.judging import is_blocked
 from app.training.models import Run, RunState
 from app.training.service.deciding import checks_of, deploy_passed, find_run_of, override_gate
 from app.training.service.requesting import request_run
-from trainer.contract.run import Hyperparameters
+from trainer.contract.run import Hyperparameters, Tuning
 from trainer.contract.server import version_name
 
 cli = typer.Typer()
@@ -46,6 +46,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Same judgments and seed: same run.")] = 0,
     epochs: Annotated[float, typer.Option(min=0.01, max=1000, help="Passes over the pairs.")] = DEFAULTS.epochs,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=1, help="Highest step size.")] = DEFAULTS.learning_rate,
+    tuning: Annotated[Tuning, typer.Option(help="What is trained: all weights, or an adapter.")] = DEFAULTS.tuning,
     deploy: Annotated[bool, typer.Option(help="Whether the new version serves once it passes the gate.")] = True,
     wait: Annotated[bool, typer.Option(help="Whether to follow the run until it is over.")] = True,
 ) -> None:
@@ -55,7 +56,7 @@ def train(
 
     Exits with 1 where the run fails or the gate refuses its version.
     """
-    wanted = Hyperparameters(epochs=epochs, learning_rate=learning_rate)
+    wanted = Hyperparameters(epochs=epochs, learning_rate=learning_rate, tuning=tuning)
     with command_database() as (_, sessions):
         with sessions.begin() as session:
             target = named_line(session, line)

@@ -64,7 +64,7 @@ class ModelServer:
 
     def load(self, version: LoadVersion) -> None:
         """Load a version; returns when it can serve. Loading the same again changes nothing."""
-        self._ask("POST", "/admin/versions", json=version.model_dump(), timeout=LOAD_SECONDS)
+        self._ask("POST", "/admin/versions", json=version.model_dump(exclude_none=True), timeout=LOAD_SECONDS)
 
     def unload(self, name: str) -> None:
         """Route no more requests to a version; those under way finish on it. One that is gone already is gone."""
@@ -119,7 +119,7 @@ def connected(settings: Settings) -> Iterator[ModelServer]:
 
 def load_order(version: ModelVersion) -> LoadVersion:
     """What the model server is told to load for a version."""
-    return LoadVersion(name=version.name, path=version.path, sha256=version.sha256)
+    return LoadVersion(**dict(version.reference()))
 
 
 def wanted(session: Session, *, line_id: int | None = None) -> Wanted:

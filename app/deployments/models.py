@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.accounts.models import User
 from app.database import Base, stored_by_value
+from trainer.contract.run import ModelRef
 from trainer.contract.server import alias_name, version_name
 
 
@@ -71,6 +72,21 @@ class ModelVersion(Base):
     def name(self) -> str:
         """The name on the model server and in datasets, e.g. `starter-v2`."""
         return version_name(self.line.slug, self.number)
+
+    @property
+    def base(self) -> "ModelVersion | None":
+        """What an adapter stands on, the nearest of its ancestors that is none; None for a version without a base."""
+        found = self.parent if self.kind is VersionKind.ADAPTER else None
+        while found is not None and found.kind is VersionKind.ADAPTER:
+            found = found.parent
+        return found
+
+    def reference(self) -> ModelRef:
+        """How trainer and model server are told of it: its folder, and that of its base, as they lie now."""
+        base = self.base
+        return ModelRef(
+            name=self.name, path=self.path, sha256=self.sha256, base=base.reference() if base is not None else None
+        )
 
     @property
     def is_elsewhere(self) -> bool:

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from app.background import WorkerStopping, Workplace
 from app.datasets.models import SnapshotState
 from app.datasets.service.freezing import freeze_snapshot
-from app.deployments.models import ModelVersion
 from app.errors import Conflict, DomainError
 from app.live.announcing import announce
 from app.training.launchers import launcher_for
@@ -46,7 +45,6 @@ from trainer.contract.run import (
     Command,
     Hyperparameters,
     Method,
-    ModelRef,
     ProbePrompt,
     RunRequest,
     SnapshotRef,
@@ -158,9 +156,9 @@ def _request(session: Session, run: Run, place: Workplace) -> RunRequest:
         run_id=str(run.id),
         version_name=version_name(run.line.slug, run.version_number),
         snapshot=SnapshotRef(path=snapshot.path, rows_sha256=snapshot.rows_sha256),
-        base_model=_model_ref(run.base_version),
-        start=_model_ref(run.start_version),
-        reference=_model_ref(run.reference_version),
+        base_model=run.base_version.reference(),
+        start=run.start_version.reference(),
+        reference=run.reference_version.reference(),
         method=Method(run.method),
         hyperparameters=Hyperparameters.model_validate(run.hyperparameters),
         seed=run.seed,
@@ -168,10 +166,6 @@ def _request(session: Session, run: Run, place: Workplace) -> RunRequest:
         probes=[ProbePrompt.model_validate(probe) for probe in probes],
         reference_cache=str(place.settings.data_dir.resolve() / "reference-cache"),
     )
-
-
-def _model_ref(version: ModelVersion) -> ModelRef:
-    return ModelRef(name=version.name, path=version.path, sha256=version.sha256)
 
 
 # --- While the trainer works

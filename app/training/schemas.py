@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from app.deployments.endpoints import LONGEST_ADDRESS, MOST_AT_ONCE, Asking
 from app.wording import gettext as _
 from app.wording import mark as N_
-from trainer.contract.run import Budget, Hyperparameters, Method
+from trainer.contract.run import Budget, Hyperparameters, Method, Tuning
 
 METHODS = {
     Method.DPO: N_("DPO"),
@@ -26,6 +26,20 @@ METHODS = {
     Method.SFT: N_("Demonstrations alone (SFT)"),
 }
 """What people call them."""
+
+
+TUNINGS = {
+    Tuning.AUTO: N_("By the size of the model"),
+    Tuning.FULL: N_("All weights"),
+    Tuning.LORA: N_("LoRA, an adapter"),
+    Tuning.LORA_TOP: N_("LoRA in the top layers"),
+}
+"""What people call what is trained."""
+
+
+def tuning_titles() -> list[tuple[str, str]]:
+    """What can be trained, as people call it."""
+    return [(tuning.value, _(title)) for tuning, title in TUNINGS.items()]
 
 
 def method_title(method: str) -> str:

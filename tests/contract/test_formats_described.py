@@ -25,6 +25,7 @@ EXAMPLES = re.findall(r"^```(json[^\n]*)\n(.*?)^```", DOCUMENT, re.MULTILINE | r
 SCHEMAS: dict[str, type[Contract]] = {
     "json manifest": snapshot.SnapshotManifest,
     "json request": run.RunRequest,
+    "json base": run.ModelRef,
     "json report": report.Report,
     "jsonl metrics": run.MetricsRow,
     "jsonl samples": watching.WatchedSamples,

@@ -28,7 +28,9 @@ from app.settings import Settings
 from app.training.jobs import release_versions
 from tests.conftest import NOW, StoppedClock
 from tests.deployments.conftest import ServerProcess
+from tests.factories.adapters import write_moved
 from tests.factories.campaigns import make_campaign
+from tests.factories.snapshots import model_ref
 from trainer.contract.files import weights_sha256
 
 
@@ -160,3 +162,24 @@ def test_publishing_asks_for_a_look_at_what_may_be_unloaded(session: Session, co
     run_job(publish, context, line_id=loop.line.id)
     asked = session.execute(text("SELECT args FROM procrastinate_jobs WHERE task_name = 'training:release_versions'"))
     assert [row.args for row in asked] == [{"line_id": loop.line.id}]
+
+
+def test_an_adapter_is_loaded_on_its_base_where_that_lies_now(
+    session: Session, served_settings: Settings, context: JobContext, loop: Loop, models: Path
+) -> None:
+    left = model_ref(models / "left")
+    adapter = write_moved(models / "adapter", left)
+    stated = models / "adapter" / "base_model.json"
+    stated.write_text(stated.read_text().replace(left.path, "/where/it/was/once"))
+    version = register_version(
+        session, parent=loop.base, kind=VersionKind.ADAPTER, path=adapter.path, sha256=adapter.sha256, now=NOW
+    )
+    further = register_version(
+        session, parent=version, kind=VersionKind.ADAPTER, path=adapter.path, sha256=adapter.sha256, now=NOW
+    )
+    assert further.base is loop.base
+    assert loop.trained.base is None
+    deploy_version(session, version=further, reason="Kinder", by_id=None, now=NOW)
+    session.commit()
+    run_job(publish, context, line_id=loop.line.id)
+    assert said(served_settings, "tiny/current") == ("tiny-v3", "ab")

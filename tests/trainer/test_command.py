@@ -34,5 +34,5 @@ def test_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[st
         with pytest.raises(SystemExit):
             main(arguments)
     text = " ".join(capsys.readouterr().out.split())
-    for word in ("run", "serve", "starter", "another trainer holds the run"):
+    for word in ("run", "merge", "serve", "starter", "another trainer holds the run"):
         assert word in text

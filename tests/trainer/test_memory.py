@@ -27,8 +27,13 @@ def test_a_token_takes_as_much_as_is_kept_of_it_and_twice_that_in_float64() -> N
 def test_limits_follow_from_what_is_left_and_are_never_more_than_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = policy_scorer()
     assert fitting_limits(scorer) == Limits()
-    monkeypatch.setattr(memory, "bytes_left", lambda device: 4 * 5000 * bytes_per_token(scorer))
+    of_training = 3 * sum(parameter.nbytes for parameter in scorer.model.parameters())  # gradients and two moments
+    left = 4 * 5000 * bytes_per_token(scorer)
+    monkeypatch.setattr(memory, "bytes_left", lambda device: left + of_training)
     assert fitting_limits(scorer).tokens == 5000
+    scorer.model.requires_grad_(False)
+    monkeypatch.setattr(memory, "bytes_left", lambda device: left)
+    assert fitting_limits(scorer).tokens == Limits().tokens, "a frozen model keeps nothing"
     monkeypatch.setattr(memory, "bytes_left", lambda device: 0)
     assert fitting_limits(scorer) == Limits(tokens=256, logits=1_000_000)
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.factories.model_server import HELLO, LETTERS, TOKEN, Running, serving, until
-from tests.factories.serving import random_model, save
+from tests.factories.serving import lettered_model, random_model, save
 from trainer.chat import completion_text, prompt_token_ids
 from trainer.contract.base import Message
 from trainer.contract.files import weights_sha256
@@ -341,7 +341,8 @@ def test_aliases_move_under_load_without_an_error_and_each_reply_names_who_wrote
 
 
 def test_an_unloaded_version_finishes_its_requests_and_then_leaves_memory(running: Running, models: Path) -> None:
-    assert running.load("leaving", models / "right").status_code == 200
+    save(models / "leaving", lettered_model("wxyz", context=8192, seed=1))
+    assert running.load("leaving", models / "leaving").status_code == 200
     version = running.server.registry.find("leaving")
     assert version is not None
     weights = weakref.ref(version.model)

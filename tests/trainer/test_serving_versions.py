@@ -1,15 +1,18 @@
 """The registry: routing, aliases, leases and the memory budget, without a model in sight."""
 
+from typing import Any
+
 import pytest
 
 from trainer.serving.errors import ModelMemoryError, ModelNotFoundError, NameTakenError
 from trainer.serving.reading import SharedReader
 from trainer.serving.text import SharedTokenizer
 from trainer.serving.versions import ModelVersion, Registry
+from trainer.serving.weights import Weights
 
 
-def version(name: str, *, size: int = 40) -> ModelVersion:
-    """A version of `size` bytes; the registry never looks into its model."""
+def version(name: str, *, size: int = 40, weights: Weights | None = None) -> ModelVersion:
+    """A version of `size` bytes beside its weights; the registry never looks into its model."""
     return ModelVersion(
         name=name,
         path=f"/models/{name}",
@@ -22,6 +25,7 @@ def version(name: str, *, size: int = 40) -> ModelVersion:
         context_tokens=8,
         tokenizer_sha256="t",
         chat_template_sha256="c",
+        weights=weights,
     )
 
 
@@ -119,3 +123,21 @@ def test_the_state_counts_requests_under_way(registry: Registry) -> None:
     assert state.aliases == {"line/current": "new"}
     for lease in leases:
         lease.give_back()
+
+
+def test_weights_that_versions_share_count_once_and_stay_while_one_needs_them() -> None:
+    registry = Registry(max_bytes=100)
+    base: Any = Weights("b", bytes=60, parameters=15, model=None)  # type: ignore[arg-type]
+    for name in ("one", "two"):
+        registry.make_room(name, 10, on=registry.find_weights("b"))
+        registry.add(version(name, size=10, weights=base))
+    registry.make_room("three", 20, on=base)
+    assert names(registry) == ["one", "two"]
+    registry.make_room("three", 35, on=base)
+    assert names(registry) == [], "their own bytes go, the base that the third needs does not"
+    registry.add(version("three", size=35, weights=base))
+    assert registry.find_weights("b") is base
+    with pytest.raises(ModelMemoryError, match=r"three 0.0 MB \(idle\)"):
+        registry.make_room("four", 101)
+    registry.make_room("four", 100)
+    assert registry.find_weights("b") is None

@@ -14,17 +14,28 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.unitofwork import UOWTransaction
 
 from app.background import WorkerStopping
-from app.deployments.models import Deployment, ModelVersion
+from app.deployments.models import Deployment, ModelLine, ModelVersion, VersionKind
+from app.deployments.service import current_version, deploy_version
 from app.training.carrying_out import MOST_STARTS_IN_VAIN, carry_out
 from app.training.models import Run, RunState
 from app.training.run_folder import write_request
+from app.training.service.requesting import request_run
 from app.training.service.steering import cancel_run
 from app.training.trainer_process import NICENESS
 from tests.conftest import NOW
 from tests.training.conftest import LONG, QUICK, Shop, kill_trainers, meanwhile, steps_taken, trainers_of
 from trainer.contract.files import read_json
 from trainer.contract.report import Report
-from trainer.contract.run import LOG_FILE, REPORT_FILE, REQUEST_FILE, ModelRef, RunRequest, SnapshotRef
+from trainer.contract.run import (
+    LOG_FILE,
+    REPORT_FILE,
+    REQUEST_FILE,
+    Budget,
+    ModelRef,
+    RunRequest,
+    SnapshotRef,
+    Tuning,
+)
 
 
 class PowerCut(Exception):
@@ -278,3 +289,35 @@ def counted(shop: Shop) -> tuple[int, int]:
     with shop.session() as session:
         count = [session.scalar(select(func.count()).select_from(table)) or 0 for table in (ModelVersion, Deployment)]
     return count[0], count[1]
+
+
+def test_a_line_at_an_adapter_is_trained_on_from_it_and_keeps_its_base(shop: Shop) -> None:
+    lora = QUICK.model_copy(update={"tuning": Tuning.LORA, "learning_rate": 1e-2})
+    run_id = shop.ask(lora)
+    carry_out(shop.place, run_id=run_id, poll_seconds=0.2)
+    with shop.session() as session:
+        first = session.get_one(Run, run_id)
+        assert first.state is RunState.SUCCEEDED, first.message
+        version = first.model_version
+        assert version is not None
+        assert version.kind is VersionKind.ADAPTER
+        assert version.base is not None
+        assert version.base.name == "tiny-v0"
+        deploy_version(session, version=version, reason="For a test", by_id=None, now=NOW)
+        stated = Path(version.path) / "base_model.json"
+        stated.write_text(stated.read_text().replace(version.base.path, "/where/it/was/once"))
+        line = session.get_one(ModelLine, shop.line_id)
+        assert current_version(session, line_id=line.id) is version
+        second_id = request_run(
+            session, line=line, person=None, now=NOW, start="current", hyperparameters=QUICK, budget=Budget(threads=1)
+        ).id
+    carry_out(shop.place, run_id=second_id, poll_seconds=0.2)
+    with shop.session() as session:
+        second = session.get_one(Run, second_id)
+        assert second.state is RunState.SUCCEEDED, second.message
+        assert second.gate
+        version = second.model_version
+        assert version is not None
+        assert (version.kind, version.parent) == (VersionKind.ADAPTER, second.start_version)
+        assert version.base is not None
+        assert version.base.name == "tiny-v0"

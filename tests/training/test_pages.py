@@ -101,12 +101,15 @@ def test_settings_reach_the_run_and_wrong_ones_come_back_with_a_message(session:
     assert 'id="batch_comparisons-error"' in unknown.text
     settings = {"learning_rate": "0.00001", "epochs": "1", "drift_weight": "0", "seed": "9", "holds_back": "true"}
     settings |= {"method": "ipo", "rankings": "pairs", "batch_comparisons": "4"}
+    settings |= {"tuning": "lora_top", "lora_layers": "1", "lora_rank": "8", "merged": "true"}
     answer = browser.post(f"/models/{site.line.id}/runs", data=settings)
     assert answer.status_code == 303
     run = session.get_one(Run, int(answer.headers["location"].rpartition("/")[2]))
     assert (run.seed, run.deploys_when_passed) == (9, False)
     assert (run.hyperparameters["learning_rate"], run.hyperparameters["drift_weight"]) == (1e-5, 0)
     assert run.hyperparameters["beta"] == 0.1
+    assert (run.hyperparameters["tuning"], run.hyperparameters["lora_layers"]) == ("lora_top", 1)
+    assert (run.hyperparameters["lora_rank"], run.hyperparameters["merged"]) == (8, True)
     assert (run.method, run.hyperparameters["rankings"], run.hyperparameters["batch_comparisons"]) == (
         "ipo",
         "pairs",
@@ -415,3 +418,14 @@ def test_a_manager_pauses_a_run_and_continues_it_and_a_researcher_does_not(sessi
     assert "/pause" in manager.get(f"/runs/{run.id}").text
     session.refresh(run)
     assert not run.is_paused
+
+
+def test_an_adapter_is_shown_with_the_base_that_it_stands_on(session: Session, site: Site) -> None:
+    base = current_version(session, line_id=site.line.id)
+    adapter = report()
+    run = finished_run(session, site.line, adapter.model_copy(update={"hashes": {"base": base.sha256}}))
+    browser = site.as_(site.manager)
+    assert f"an adapter on {base.name}" in browser.get(f"/runs/{run.id}").text
+    assert browser.get(f"/models/{site.line.id}").text.count(f"Adapter on {base.name}") == 1
+    form = browser.get(f"/models/{site.line.id}/training").text
+    assert re.search(r'<select id="tuning".*?<option value="auto" selected>By the size of the model', form, re.DOTALL)

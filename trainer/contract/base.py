@@ -16,6 +16,18 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+class ModelRef(Contract):
+    """A model folder and the hash of its weights (`weights_sha256`); the trainer refuses another.
+
+    `base` says where the base of an adapter lies; without it, the adapter's own `base_model.json` does.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    base: ModelRef | None = None
+
+
 class Message(Contract):
     """One turn of a chat."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +44,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+BASE_MODEL_FILE = "base_model.json"
+"""In an adapter's folder: the base that it belongs to (`ModelRef`)."""
 MODEL_FILES = frozenset(
     {
         "config.json",
@@ -66,6 +69,7 @@ MODEL_FILES = frozenset(
 def weights_sha256(folder: Path) -> str:
     """One hash for a model folder: over the names and hashes of its weights and of `MODEL_FILES`.
 
+    That of an adapter covers its base by the base's hash, wherever the base lies.
     Raises FileNotFoundError where the folder has no safetensors file.
     """
     names = sorted(p.name for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in MODEL_FILES)
@@ -74,4 +78,14 @@ def weights_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name}:{file_sha256(folder / name)}\n".encode())
+    if (folder / BASE_MODEL_FILE).is_file():
+        digest.update(f"base:{_stated_sha256(folder / BASE_MODEL_FILE)}\n".encode())
     return digest.hexdigest()
+
+
+def _stated_sha256(path: Path) -> str:
+    """The hash that a base's file states; empty where it cannot be read, which equals no hash that anyone expects."""
+    try:
+        return str(json.loads(path.read_bytes())["sha256"])
+    except (ValueError, KeyError, TypeError):
+        return ""

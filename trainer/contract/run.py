@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field
 
 from trainer.contract.base import FORMAT_VERSION, Contract, Messages
+from trainer.contract.base import ModelRef as ModelRef  # noqa: PLC0414  (told to those who import it from here)
 
 REQUEST_FILE = "request.json"
 CONTROL_FILE = "control.json"
@@ -32,14 +33,6 @@ class SnapshotRef(Contract):
     rows_sha256: str
 
 
-class ModelRef(Contract):
-    """A model folder and the hash of its weights (`weights_sha256`); the trainer refuses another."""
-
-    name: str
-    path: str
-    sha256: str
-
-
 class Method(StrEnum):
     """What training minimises; `trainer/objectives` has each with its source."""
 
@@ -58,6 +51,18 @@ class Method(StrEnum):
     BCO = "bco"
     SFT = "sft"
     """Demonstrations alone."""
+
+
+class Tuning(StrEnum):
+    """Which weights training changes."""
+
+    AUTO = "auto"
+    """LoRA from `trainer.tuning.LORA_ABOVE_PARAMETERS` on and where the start is an adapter, else all weights."""
+    FULL = "full"
+    LORA = "lora"
+    """Low-rank matrices beside every linear layer of the transformer (arXiv:2106.09685): an adapter."""
+    LORA_TOP = "lora_top"
+    """The same in the topmost layers alone; what lies below is computed once per prompt and kept."""
 
 
 class Hyperparameters(Contract):
@@ -103,6 +108,15 @@ class Hyperparameters(Contract):
     with probability (1 - m) / 2. Where m is not above 0, either leaves it out."""
     demonstration_epochs: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Times that demonstrations are learnt before preferences; `sft` learns them alone, `epochs` times."""
+    tuning: Tuning = Tuning.AUTO
+    lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of a new adapter's matrices; an adapter that is trained further keeps its own."""
+    lora_alpha: Annotated[float, Field(gt=0, le=4096)] = 32.0
+    """A new adapter's matrices count `lora_alpha / lora_rank` times."""
+    lora_layers: Annotated[int, Field(ge=1, le=1024)] = 2
+    """How many of the topmost layers `lora_top` trains."""
+    merged: bool = False
+    """Whether an adapter is written merged into its base, as a full model folder."""
 
 
 class Budget(Contract):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from trainer.contract.base import Contract
+from trainer.contract.base import Contract, ModelRef
 
 
 class LoadVersion(Contract):
-    """`POST /admin/versions`: load a model folder under a name; loading the same again changes nothing."""
+    """`POST /admin/versions`: load a model folder under a name; loading the same again changes nothing.
+
+    `base` says where the base of an adapter lies, if not where the adapter's own `base_model.json` says.
+    """
 
     name: str
     path: str
     sha256: str
+    base: ModelRef | None = None
 
 
 class PointAlias(Contract):
@@ -21,7 +25,7 @@ class PointAlias(Contract):
 
 
 class LoadedVersion(Contract):
-    """One version in memory."""
+    """One version in memory. `bytes` are those of all that it needs, a base that it shares with others included."""
 
     name: str
     path: str

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from trainer.models import stored_dtype
 from trainer.serving.errors import ModelRefusedError, PathNotAllowedError
@@ -61,23 +58,6 @@ def _check_index(folder: Path) -> None:
     for name in names:
         if Path(str(name)).name != name:
             raise PathNotAllowedError(f"{_INDEX_FILE} in {folder} names a file outside it: {name}", parameter="path")
-
-
-def stored_parameters(folder: Path) -> int:
-    """How many numbers the folder's weight files hold, from their headers alone."""
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                count += sum(math.prod(_shape(tensors, name)) for name in tensors.keys())  # noqa: SIM118
-        except Exception as error:  # the Rust library's error type is not a subclass of anything narrower
-            raise ModelRefusedError(f"{path.name} in {folder} is not a safetensors file.", parameter="path") from error
-    return count
-
-
-def _shape(tensors: Any, name: str) -> list[int]:
-    shape: list[int] = tensors.get_slice(name).get_shape()
-    return shape
 
 
 def compute_dtype(folder: Path, parameters: int, device: torch.device) -> torch.dtype:

@@ -12,18 +12,18 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from trainer.chat import end_token_ids, template_sha256, tokenizer_sha256
+from trainer.chat import end_token_ids
 from trainer.contract.files import weights_sha256
 from trainer.contract.run import ModelRef
 from trainer.contract.server import LoadVersion
 from trainer.errors import ModelError
-from trainer.models import context_tokens, load_model, verify_model
+from trainer.models import base_of, context_tokens, load_weights, stored_parameters, verify_files
 from trainer.serving.errors import InvalidRequestError, ModelRefusedError, NameTakenError, ServingError
-from trainer.serving.folders import ONE_THREAD_PARAMETERS, allowed_folder, compute_dtype, stored_parameters
+from trainer.serving.folders import ONE_THREAD_PARAMETERS, allowed_folder, compute_dtype
 from trainer.serving.reading import Reader, fitting_reader
 from trainer.serving.scheduling import Scheduler
-from trainer.serving.text import SharedTokenizer
 from trainer.serving.versions import ModelVersion, Registry
+from trainer.serving.weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Loader:
             started = time.monotonic()
             version = self._read(wanted, folder)
             self._registry.add(version)
-        log.info("Loaded %s (%.1f MB) in %.2f s", version.name, version.bytes / 1e6, time.monotonic() - started)
+        log.info("Loaded %s (%.1f MB) in %.2f s", version.name, version.needed_bytes / 1e6, time.monotonic() - started)
         return version
 
     def load_unchecked(self, name: str, path: str) -> ModelVersion:
@@ -96,34 +96,63 @@ class Loader:
 
     def _read(self, wanted: LoadVersion, folder: Path) -> ModelVersion:
         try:
-            verify_model(ModelRef(name=wanted.name, path=str(folder), sha256=wanted.sha256))
-            parameters = stored_parameters(folder)
-            dtype = compute_dtype(folder, parameters, self._device)
-            self._registry.make_room(wanted.name, parameters * dtype.itemsize)
-            model, tokenizer = load_model(folder, dtype=dtype)
+            named = ModelRef(name=wanted.name, path=str(folder), sha256=wanted.sha256, base=wanted.base)
+            verify_files(named)
+            base = base_of(named)
+            if base is None:
+                weights = self._weights_of(named, folder, name=wanted.name)
+                model = weights.model
+            else:
+                weights = self._base_of(wanted.name, base, own_parameters=stored_parameters(folder))
+                model = weights.with_adapter(folder)
+            texts = weights.texts_of(folder)
         except ModelError as error:
             raise ModelRefusedError(str(error), parameter="path") from error
-        model.to(self._device)
-        threads = 1 if parameters <= ONE_THREAD_PARAMETERS else self._max_threads
+        threads = 1 if weights.parameters <= ONE_THREAD_PARAMETERS else self._max_threads
+        weights.reader = self._reader_of(wanted.name, model, known=weights.reader, threads=threads)
         return ModelVersion(
             name=wanted.name,
             path=str(folder),
             sha256=wanted.sha256,
-            bytes=_bytes(model),
+            bytes=_bytes(model) - _bytes(weights.model),
             model=model,
-            tokenizer=SharedTokenizer(tokenizer),
-            reader=self._reader_of(wanted.name, model, threads=threads),
-            end_ids=frozenset(end_token_ids(tokenizer, model.config, model.generation_config)),
+            tokenizer=texts.shared,
+            reader=weights.reader,
+            end_ids=frozenset(end_token_ids(texts.tokenizer, model.config, model.generation_config)),
             context_tokens=context_tokens(model),
-            tokenizer_sha256=tokenizer_sha256(tokenizer),
-            chat_template_sha256=template_sha256(tokenizer),
+            tokenizer_sha256=texts.tokenizer_sha256,
+            chat_template_sha256=texts.template_sha256,
+            weights=weights,
             threads=threads,
         )
 
-    def _reader_of(self, name: str, model: PreTrainedModel, *, threads: int) -> type[Reader]:
+    def _base_of(self, name: str, base: ModelRef, *, own_parameters: int) -> Weights:
+        """What an adapter stands on: in memory already, or checked and loaded now."""
+        try:
+            folder = allowed_folder(base.path, self._roots)
+            if not self._registry.find_weights(base.sha256):
+                verify_files(base.model_copy(update={"path": str(folder)}))
+            return self._weights_of(base, folder, name=name, more_parameters=own_parameters)
+        except (ModelError, ModelRefusedError) as error:
+            raise ModelError(f"{name} is an adapter on {base.name}. {error}") from error
+
+    def _weights_of(self, named: ModelRef, folder: Path, *, name: str, more_parameters: int = 0) -> Weights:
+        """The weights of a checked folder that is no adapter's, and room for an adapter of `more_parameters`."""
+        if known := self._registry.find_weights(named.sha256):
+            self._registry.make_room(name, more_parameters * known.model.dtype.itemsize, on=known)
+            return known
+        parameters = stored_parameters(folder)
+        dtype = compute_dtype(folder, parameters, self._device)
+        self._registry.make_room(name, (parameters + more_parameters) * dtype.itemsize)
+        model = load_weights(folder, dtype=dtype).to(self._device)
+        return Weights(named.sha256, _bytes(model), parameters, model)
+
+    def _reader_of(
+        self, name: str, model: PreTrainedModel, *, known: type[Reader] | None, threads: int
+    ) -> type[Reader]:
         """How the model reads, found by trying: so a broken one is found before anyone is sent to it."""
         tried = self._scheduler.call(
-            lambda: fitting_reader(model, context_tokens=context_tokens(model)), threads=threads
+            lambda: fitting_reader(model, context_tokens=context_tokens(model), known=known), threads=threads
         )
         try:
             return tried.result()

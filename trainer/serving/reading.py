@@ -153,14 +153,22 @@ class SeparateReader:
         return logits
 
 
-def fitting_reader(model: PreTrainedModel, *, context_tokens: int) -> type[Reader]:
+def fitting_reader(model: PreTrainedModel, *, context_tokens: int, known: type[Reader] | None = None) -> type[Reader]:
     """The fastest reader that finds the logits of a plain forward; the model is set up for it.
 
+    One that is `known` to fit another model on the same weights is only tried for numbers.
     Raises BrokenModelError for a model that computes something other than numbers, and whatever a model raises
     that cannot generate at all.
     """
     vocabulary = int(model.config.get_text_config().vocab_size)
     token_ids = [number * 7919 % vocabulary for number in range(min(_TRIED_TOKENS, context_tokens))]
+    if known is not None:
+        if known is SharedReader:
+            model.set_attn_implementation(SHARED_ATTENTION)
+        reader = known(model)
+        if not bool(numeric_rows(reader.read(reader.open(2), token_ids[:2])).all()):
+            raise BrokenModelError()
+        return known
     output: Any = model(input_ids=torch.tensor([token_ids], device=model.device), use_cache=False)
     expected: Tensor = output.logits[0]
     if not bool(numeric_rows(expected).all()):

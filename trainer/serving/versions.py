@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,14 @@ from trainer.contract.server import LoadedVersion, ServerState
 from trainer.serving.errors import ModelMemoryError, ModelNotFoundError, NameTakenError
 from trainer.serving.reading import Reader
 from trainer.serving.text import SharedTokenizer
+from trainer.serving.weights import Weights
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class ModelVersion:
-    """One version in memory. `bytes` are those of its weights and buffers; `loaded_at` is Unix time."""
+    """One version in memory. `bytes` are those of its own weights and buffers; `loaded_at` is Unix time."""
 
     name: str
     path: str
@@ -39,9 +40,16 @@ class ModelVersion:
     context_tokens: int
     tokenizer_sha256: str
     chat_template_sha256: str
+    weights: Weights | None = None
+    """What it stands on, and may share with others: all that it has, or the base of an adapter."""
     threads: int = 1
     """CPU threads to compute it with."""
     loaded_at: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def needed_bytes(self) -> int:
+        """What it needs in memory, shared or not."""
+        return self.bytes + (self.weights.bytes if self.weights else 0)
 
 
 @dataclass(eq=False)
@@ -142,20 +150,27 @@ class Registry:
                 )
             self._retire(name)
 
-    def make_room(self, name: str, needed_bytes: int) -> None:
+    def find_weights(self, sha256: str) -> Weights | None:
+        """The weights with that hash, if some version in memory stands on them."""
+        with self._lock:
+            held = (slot.version.weights for slot in self._all_slots())
+            return next((weights for weights in held if weights and weights.sha256 == sha256), None)
+
+    def make_room(self, name: str, needed_bytes: int, *, on: Weights | None = None) -> None:
         """See to it that a version of `needed_bytes` fits, dropping idle versions without an alias if need be.
 
-        The least recently used go first, and none where that would not be enough. Raises ModelMemoryError.
+        It may stand `on` weights that are in memory already, which stay. The least recently used go first, and none
+        where that would not be enough. Raises ModelMemoryError.
         """
         with self._lock:
-            excess = self._used_bytes() + needed_bytes - self._max_bytes
+            kept = self._all_slots()
             dropped: list[str] = []
             for idle in self._idle_without_alias():
-                if excess <= 0:
+                if _bytes_of(kept, on) + needed_bytes <= self._max_bytes:
                     break
                 dropped.append(idle.version.name)
-                excess -= idle.version.bytes
-            if excess > 0:
+                kept.remove(idle)
+            if _bytes_of(kept, on) + needed_bytes > self._max_bytes:
                 raise self._no_room(name, needed_bytes)
             for dropped_name in dropped:
                 self._retire(dropped_name)
@@ -175,7 +190,7 @@ class Registry:
         name = slot.version.name
         held = [alias for alias, version in self._aliases.items() if version == name and slot not in self._retired]
         held += [f"{slot.leases} under way"] if slot.leases else []
-        return f"{name} {_megabytes(slot.version.bytes)} ({', '.join(held) or 'idle'})"
+        return f"{name} {_megabytes(slot.version.needed_bytes)} ({', '.join(held) or 'idle'})"
 
     def _idle_without_alias(self) -> list[_Slot]:
         needed = set(self._aliases.values())
@@ -183,7 +198,10 @@ class Registry:
         return sorted(idle, key=lambda slot: slot.last_used)
 
     def _used_bytes(self) -> int:
-        return sum(slot.version.bytes for slot in [*self._slots.values(), *self._retired])
+        return _bytes_of(self._all_slots(), None)
+
+    def _all_slots(self) -> list[_Slot]:
+        return [*self._slots.values(), *self._retired]
 
     def _retire(self, name: str) -> None:
         slot = self._slots.pop(name)
@@ -235,12 +253,18 @@ def _described(slot: _Slot) -> LoadedVersion:
         name=version.name,
         path=version.path,
         sha256=version.sha256,
-        bytes=version.bytes,
+        bytes=version.needed_bytes,
         requests_under_way=slot.leases,
         chat_template_sha256=version.chat_template_sha256,
         tokenizer_sha256=version.tokenizer_sha256,
         context_tokens=version.context_tokens,
     )
+
+
+def _bytes_of(slots: Sequence[_Slot], more: Weights | None) -> int:
+    """What versions take in memory together, weights that several share counted once."""
+    weights = {slot.version.weights for slot in slots} | {more}
+    return sum(slot.version.bytes for slot in slots) + sum(each.bytes for each in weights if each)
 
 
 def _megabytes(count: int) -> str:

@@ -46,7 +46,7 @@ def _succeed(session: Session, run: Run, report: Report, *, model_path: str, now
     version = register_version(
         session,
         parent=run.start_version,
-        kind=VersionKind.FULL,
+        kind=VersionKind.ADAPTER if "base" in report.hashes else VersionKind.FULL,
         path=model_path,
         sha256=report.hashes["model"],
         now=now,

@@ -18,7 +18,7 @@ from app.templating import is_htmx, render
 from app.training.access import ManagedRun, ReadableLine, ReadableRun, TrainableLine, TrainableRun, visible_lines
 from app.training.looking import run_page, run_rows
 from app.training.models import Run
-from app.training.schemas import OverrideForm, RunForm, method_title
+from app.training.schemas import OverrideForm, RunForm, method_title, tuning_titles
 from app.training.service.deciding import deploy_passed, override_gate
 from app.training.service.requesting import readiness, request_run, start_choices
 from app.training.service.scheduling import find_due
@@ -101,6 +101,7 @@ def _form(
         ready=readiness(session, line=line),
         choices=start_choices(session, line=line),
         methods=[(method.value, method_title(method)) for method in Method],
+        tunings=tuning_titles(),
         form=shown,
     )
 
