@@ -34,8 +34,8 @@ class TrainingState:
     rewards: RunningMean = field(default_factory=RunningMean)
     progress: Progress = field(default_factory=Progress)
     stopped: str = ""
-    limits: tuple[int, int] | None = None
-    """Tokens and logits at once, where memory ran out and they were halved."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """How much goes through the model at once (`Limits`), which is less once memory ran out."""
 
 
 def save_checkpoint(

@@ -119,8 +119,8 @@ def optimizer_for(scorer: Scorer, phases: Sequence[Phase]) -> torch.optim.Optimi
 def taken_up(checkpoints: Path, scorer: Scorer, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Put everything back to the newest checkpoint; a fresh state where there is none."""
     state = restore_checkpoint(checkpoints, scorer.model, optimizer)
-    if state.limits is not None:
-        scorer.limits = Limits(tokens=state.limits[0], logits=state.limits[1])
+    if state.limits:
+        scorer.limits = Limits.model_validate(state.limits)
     return state
 
 
@@ -200,7 +200,7 @@ def _advanced(
         rewards=state.rewards.with_more(figures["reward"], sum(len(group.completions) for group in batch)),
         progress=progress,
         stopped=why_stop(progress, figures, evaluated) if evaluated else "",
-        limits=(scorer.limits.tokens, scorer.limits.logits),
+        limits=scorer.limits.model_dump(),
     )
 
 
