@@ -26,6 +26,8 @@ def load_model(
     """
     folder = Path(path)
     _check_folder(folder)
+    if is_reward_model(folder):
+        raise ModelError(f"{folder} holds a reward model, which writes no text. Choose a language model.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -60,6 +62,15 @@ def verify_model(reference: ModelRef) -> Path:
             f"{reference.sha256[:12]}… was expected. Restore the folder, or register the model anew."
         )
     return folder
+
+
+def is_reward_model(folder: Path) -> bool:
+    """Whether a folder's head gives a number instead of tokens, as its config says."""
+    try:
+        named = json.loads((folder / "config.json").read_bytes()).get("architectures") or []
+    except (ValueError, AttributeError):  # whoever loads it says so
+        return False
+    return any(str(name).endswith("ForSequenceClassification") for name in named)
 
 
 def context_tokens(model: PreTrainedModel) -> int:
