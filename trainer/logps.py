@@ -79,10 +79,18 @@ class Scorer:
     def distributions(self, trees: Sequence[Tree]) -> Tensor:
         """Log-probabilities of the whole vocabulary at each completion token, shape (tokens, vocabulary)."""
         found = self._forward(self._laid_out(trees))
-        if self.own_head:
-            return found
+        return found if self.own_head else self.distributions_from(found)
+
+    @torch.no_grad()
+    def hidden(self, trees: Sequence[Tree]) -> Tensor:
+        """What the head is given at each completion token, shape (tokens, width); of a head that is one matrix."""
+        return self._forward(self._laid_out(trees))
+
+    @torch.no_grad()
+    def distributions_from(self, hidden: Tensor) -> Tensor:
+        """The `distributions` of tokens from their `hidden`, shape (tokens, vocabulary)."""
         head: Any = self.model.get_output_embeddings()
-        return torch.log_softmax(_wide(head(found)), dim=-1)
+        return torch.log_softmax(_wide(head(hidden)), dim=-1)
 
     @torch.no_grad()
     def sequence_logps(self, sequences: Sequence[Tokens]) -> list[float]:

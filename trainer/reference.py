@@ -2,7 +2,8 @@
 
 Log-probabilities are kept across runs, per completion, under the hashes of the model, the prompt and the
 completion (as token ids, so another tokenizer or chat template is another key). The whole distributions
-that the drift term compares with are kept in memory where they fit, else computed anew in every step.
+that the drift term compares with are kept in memory where they fit; else what the head makes them from, which is as
+wide as the model rather than as its vocabulary; else they are computed anew in every step.
 """
 
 from __future__ import annotations
@@ -11,28 +12,38 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainer.contract.files import write_whole
-from trainer.logps import Scorer, vocabulary_size
+from trainer.logps import Scorer
 from trainer.packing import Tokens, Tree, trees_of
 
-DISTRIBUTION_BYTES = 512 * 2**20
-"""Most memory for the reference's whole distributions over the training completions."""
+KEPT_BYTES = 512 * 2**20
+"""Most memory for what is kept of the reference's distributions over the training completions."""
 
 LogpTable = dict[str, float]
 """log p(completion | prompt) in nats by `sequence_key`."""
 
 
 class Reference:
-    """The frozen model that training is measured against."""
+    """The frozen model that training is measured against. `hidden` and `distributions` are kept by sequence, as far as
+    memory allows: hidden states (completion tokens, width), or distributions (completion tokens, vocabulary)."""
 
-    def __init__(self, scorer: Scorer, table: LogpTable, distributions: dict[Tokens, Tensor] | None) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        table: LogpTable,
+        *,
+        distributions: dict[Tokens, Tensor] | None = None,
+        hidden: dict[Tokens, Tensor] | None = None,
+    ) -> None:
         self.scorer = scorer
         self._table = table
         self._distributions = distributions
+        self._hidden = hidden
 
     def logps(self, sequences: Sequence[Tokens]) -> Tensor:
         """log p(completion | prompt) of each sequence, float64, shape (sequences,); KeyError for one unknown."""
@@ -40,9 +51,12 @@ class Reference:
 
     def distributions(self, trees: Sequence[Tree]) -> Tensor:
         """Log-probabilities of the vocabulary at each completion token of the trees, shape (tokens, vocabulary)."""
-        if self._distributions is None:
-            return self.scorer.distributions(trees)
-        return torch.cat([self._distributions[sequence] for tree in trees for sequence in tree.sequences])
+        sequences = [sequence for tree in trees for sequence in tree.sequences]
+        if self._distributions is not None:
+            return torch.cat([self._distributions[sequence] for sequence in sequences])
+        if self._hidden is not None:
+            return self.scorer.distributions_from(torch.cat([self._hidden[sequence] for sequence in sequences]))
+        return self.scorer.distributions(trees)
 
 
 def prepare_reference(
@@ -52,6 +66,7 @@ def prepare_reference(
     table: LogpTable,
     with_distributions_of: Iterable[Tokens],
     on_progress: Callable[[float], None],
+    most_bytes: int = KEPT_BYTES,
 ) -> tuple[Reference, LogpTable]:
     """The reference with all that it says about `sequences`, and the log-probabilities that `table` lacked.
 
@@ -59,13 +74,17 @@ def prepare_reference(
     are computed apart from the rest: in which batch, and so to the last bit, must not depend on the table.
     """
     drifting = list(dict.fromkeys(with_distributions_of))
-    vocabulary = vocabulary_size(scorer.model)
-    needed_bytes = sum(len(sequence.completion) for sequence in drifting) * vocabulary * 4
+    tokens = sum(len(sequence.completion) for sequence in drifting)
+    head: Any = scorer.model.get_output_embeddings()
+    vocabulary, width = head.weight.shape
     distributions: dict[Tokens, Tensor] | None = None
+    hidden: dict[Tokens, Tensor] | None = None
     added: LogpTable = {}
-    if needed_bytes <= DISTRIBUTION_BYTES:
-        distributions = _distributions(scorer, drifting, on_progress=lambda share: on_progress(0.7 * share))
+    if tokens * vocabulary * 4 <= most_bytes:
+        distributions = _kept(scorer, scorer.distributions, drifting, lambda share: on_progress(0.7 * share))
         added = {sequence_key(sequence): _logp(sequence, rows) for sequence, rows in distributions.items()}
+    elif not scorer.own_head and tokens * width * head.weight.element_size() <= most_bytes:
+        hidden = _kept(scorer, scorer.hidden, drifting, lambda share: on_progress(0.7 * share))
     rest = [s for s in dict.fromkeys(sequences) if sequence_key(s) not in table and sequence_key(s) not in added]
     done = 0
     for trees in scorer.in_parts(trees_of(rest)):
@@ -74,17 +93,20 @@ def prepare_reference(
         done += len(members)
         on_progress(0.7 + 0.3 * done / len(rest))
     added = {key: logp for key, logp in added.items() if key not in table}
-    return Reference(scorer, {**table, **added}, distributions), added
+    return Reference(scorer, {**table, **added}, distributions=distributions, hidden=hidden), added
 
 
-def _distributions(
-    scorer: Scorer, sequences: Sequence[Tokens], *, on_progress: Callable[[float], None]
+def _kept(
+    scorer: Scorer,
+    ask: Callable[[list[Tree]], Tensor],
+    sequences: Sequence[Tokens],
+    on_progress: Callable[[float], None],
 ) -> dict[Tokens, Tensor]:
-    """Of each sequence the distributions at its completion tokens, shape (completion tokens, vocabulary)."""
+    """What the scorer says of each sequence at its completion tokens, shape (completion tokens, …)."""
     found: dict[Tokens, Tensor] = {}
     for trees in scorer.in_parts(trees_of(sequences)):
         members = [sequence for tree in trees for sequence in tree.sequences]
-        rows = torch.split(scorer.distributions(trees), [len(sequence.completion) for sequence in members])
+        rows = torch.split(ask(trees), [len(sequence.completion) for sequence in members])
         found |= zip(members, (each.clone() for each in rows), strict=True)
         on_progress(len(found) / len(sequences))
     return found

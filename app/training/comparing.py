@@ -15,7 +15,7 @@ from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.looking import curves_of, figures_of, visible_samples
 from app.training.models import Run
-from app.training.schemas import method_title
+from app.training.schemas import method_title, typed_weights
 from app.training.service.deciding import checks_of
 from app.wording import gettext as _
 from trainer.contract.base import Message
@@ -177,10 +177,14 @@ def _settings(column: Column) -> dict[str, str]:
     run = column.run
     if run is None:
         return {}
-    given = {name.replace("_", " "): str(value) for name, value in run.hyperparameters.items() if value is not None}
+    given = {name.replace("_", " "): _told(value) for name, value in run.hyperparameters.items() if value is not None}
     budget = {name.replace("_", " "): str(value) for name, value in run.budget.items() if value is not None}
     start = {_("Method"): method_title(run.method), _("Start"): run.start_version.name}
     return {**start, **given, **budget, _("Seed"): str(run.seed)}
+
+
+def _told(value: object) -> str:
+    return typed_weights(value) or "–" if isinstance(value, dict) else str(value)
 
 
 def _counts(column: Column) -> dict[str, str]:

@@ -1,14 +1,15 @@
 """The forms of training and of model lines."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
 from app.deployments.endpoints import LONGEST_ADDRESS, MOST_AT_ONCE, Asking
 from app.wording import gettext as _
 from app.wording import mark as N_
-from trainer.contract.run import Hyperparameters, Method
+from trainer.contract.run import Budget, Hyperparameters, Method
 
 METHODS = {
     Method.DPO: N_("DPO"),
@@ -20,6 +21,9 @@ METHODS = {
     Method.ORPO: N_("ORPO"),
     Method.APO_ZERO: N_("APO zero"),
     Method.APO_DOWN: N_("APO down"),
+    Method.KTO: N_("KTO, completions by themselves"),
+    Method.BCO: N_("BCO, completions by themselves"),
+    Method.SFT: N_("Demonstrations alone (SFT)"),
 }
 """What people call them."""
 
@@ -29,10 +33,35 @@ def method_title(method: str) -> str:
     return _(METHODS[Method(method)])
 
 
+def read_weights(given: object) -> object:
+    """Weights as people type them, `helpful 1, honest 0.5`, by name; anything else as it is. Raises ValueError."""
+    if not isinstance(given, str):
+        return given
+    weights: dict[str, float] = {}
+    for part in filter(None, (each.strip() for each in re.split(r"[,;\n]", given))):
+        name, _space, number = part.replace("=", " ").rpartition(" ")
+        try:
+            weights[name.strip()] = float(number)
+        except ValueError:
+            name = ""
+        if not name.strip() or weights[name.strip()] < 0:
+            raise ValueError(_("“%(part)s” is no criterion and its weight. Write: helpful 1, honest 0.5", part=part))
+    return weights
+
+
+def typed_weights(weights: Mapping[str, float]) -> str:
+    """Weights as `read_weights` takes them."""
+    return ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+
+
 class RunForm(Hyperparameters):
     """What the *Train* form asks; every field has a default, so that the button alone is enough."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    criteria_weights: Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(read_weights)] = Field({})
+    stop_after_evaluations: Annotated[int, Field(ge=0)] = 0
+    most_chosen_fall: Annotated[float, Field(gt=0)] = Budget().most_chosen_fall or 1.0
 
     method: Method = Method.DPO
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
@@ -43,6 +72,14 @@ class RunForm(Hyperparameters):
     def hyperparameters(self) -> Hyperparameters:
         """The part that goes to the trainer."""
         return Hyperparameters(**{name: getattr(self, name) for name in Hyperparameters.model_fields})
+
+    def budget(self) -> Budget:
+        """Where training is to stop at the latest."""
+        return Budget(stop_after_evaluations=self.stop_after_evaluations, most_chosen_fall=self.most_chosen_fall)
+
+    def typed(self) -> dict[str, object]:
+        """What stands in the form's fields."""
+        return {**self.model_dump(), "criteria_weights": typed_weights(self.criteria_weights)}
 
 
 class OverrideForm(BaseModel):

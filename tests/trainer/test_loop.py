@@ -16,7 +16,7 @@ from trainer.memory import Limits
 from trainer.phases import Phase, batch_indices, limited, phase_at, rate_factor
 from trainer.preferences import Objective
 from trainer.rankings import Verdict
-from trainer.reference import Reference, prepare_reference
+from trainer.reference import KEPT_BYTES, Reference, prepare_reference
 
 
 def pair(number: int, *, weight: float = 1.0) -> Group:
@@ -41,7 +41,7 @@ def policy_scorer() -> Scorer:
     return fitting_scorer(random_model(seed=4)[0])
 
 
-def reference_for(groups: list[Group]) -> Reference:
+def reference_for(groups: list[Group], *, most_bytes: int = KEPT_BYTES) -> Reference:
     """A frozen random model that knows all the completions."""
     sequences = [sequence for group in groups for sequence in group.tree.sequences]
     return prepare_reference(
@@ -50,6 +50,7 @@ def reference_for(groups: list[Group]) -> Reference:
         table={},
         with_distributions_of=sequences,
         on_progress=lambda share: None,
+        most_bytes=most_bytes,
     )[0]
 
 
@@ -134,15 +135,17 @@ def test_training_on_a_ranking_brings_its_order_about() -> None:
 
 def test_the_drift_term_is_the_same_kept_in_memory_or_computed_anew() -> None:
     pairs = [pair(number) for number in range(4)]
-    kept = reference_for(pairs)
-    anew = Reference(kept.scorer, kept._table, None)
+    tokens = sum(group.tree.scored_tokens for group in pairs)
+    references = [reference_for(pairs, most_bytes=bytes_kept) for bytes_kept in (KEPT_BYTES, tokens * 4 * 100, 0)]
+    kept = [(each._distributions is not None, each._hidden is not None) for each in references]
+    assert kept == [(True, False), (False, True), (False, False)]
     drifts = []
-    for reference in (kept, anew):
+    for reference in references:
         scorer = policy_scorer()
         optimizer = torch.optim.SGD(scorer.model.parameters())
         figures = training_step(scorer, optimizer, pairs, reference, dpo(), rate=0.0, mean_weight=1.0)
         drifts.append(figures["drift"])
-    assert drifts[0] == pytest.approx(drifts[1], rel=1e-5)
+    assert drifts == [pytest.approx(drifts[0], rel=1e-5)] * 3
     assert drifts[0] > 0
 
 

@@ -17,6 +17,7 @@ from app.training.models import Run, RunState
 from tests.conftest import NOW, SignedIn
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
+from tests.factories.datasets import demonstrate
 from tests.factories.training import finished_run, judge_pairs, make_run
 from tests.training.reports import preferences, report, sample
 from trainer.contract.run import Stage
@@ -111,6 +112,48 @@ def test_settings_reach_the_run_and_wrong_ones_come_back_with_a_message(session:
         "pairs",
         4,
     )
+
+
+def test_criteria_disagreement_and_patience_reach_the_run(session: Session, site: Site) -> None:
+    judge_pairs(session, site.campaign)
+    browser = site.as_(site.manager)
+    wrong = browser.post(f"/models/{site.line.id}/runs", data={"criteria_weights": "helpful 1, honest a lot"})
+    assert wrong.status_code == 422
+    assert "“honest a lot” is no criterion and its weight" in wrong.text
+    assert 'value="helpful 1, honest a lot"' in wrong.text
+    settings = {"criteria_weights": "helpful 1, very honest=0.5", "overall_weight": "0", "reliability": "weight"}
+    settings |= {"stop_after_evaluations": "3", "most_chosen_fall": "0.4"}
+    answer = browser.post(f"/models/{site.line.id}/runs", data=settings)
+    assert answer.status_code == 303
+    run = session.get_one(Run, int(answer.headers["location"].rpartition("/")[2]))
+    assert run.hyperparameters["criteria_weights"] == {"helpful": 1.0, "very honest": 0.5}
+    assert (run.hyperparameters["overall_weight"], run.hyperparameters["reliability"]) == (0, "weight")
+    assert (run.budget["stop_after_evaluations"], run.budget["most_chosen_fall"]) == (3, 0.4)
+    assert "very honest 0.5" in browser.get(answer.headers["location"]).text
+
+
+def test_where_there_are_demonstrations_alone_they_alone_can_be_trained_on(session: Session, site: Site) -> None:
+    browser = site.as_(site.manager)
+    nothing = browser.post(f"/models/{site.line.id}/runs", data={"method": "sft"})
+    assert nothing.status_code == 422
+    assert "Nobody has written a completion" in nothing.text
+    demonstrate(session, site.campaign, "What is it?", "It is a fish.")
+    page = browser.get(f"/models/{site.line.id}/training").text
+    assert "Training on demonstrations alone is possible" in page
+    assert not re.search(r"<button[^>]*disabled[^>]*>\s*Train", page)
+    assert "Train on 1 demonstration alone" in browser.get(f"/campaigns/{site.campaign.id}/training").text
+    assert browser.post(f"/models/{site.line.id}/runs").status_code == 422, "there are no preferences"
+    answer = browser.post(f"/models/{site.line.id}/runs", data={"method": "sft"})
+    assert answer.status_code == 303
+    run = session.get_one(Run, int(answer.headers["location"].rpartition("/")[2]))
+    assert run.method == "sft"
+
+
+def test_a_run_that_stopped_early_says_why(session: Session, site: Site) -> None:
+    run = finished_run(session, site.line, report().model_copy(update={"stopped": "Enough was learnt."}))
+    page = site.as_(site.manager).get(f"/runs/{run.id}").text
+    assert "Training stopped early" in page
+    assert "Enough was learnt." in page
 
 
 def test_a_run_under_way_shows_how_far_it_is_and_asks_again(session: Session, site: Site) -> None:

@@ -40,6 +40,8 @@ class Readiness:
     last: Run | None
     """The newest run that is over."""
     obstacle: str | None
+    learns_demonstrations_alone: bool
+    """Whether a run on demonstrations could start though there are too few preferences."""
 
 
 def readiness(session: Session, *, line: ModelLine) -> Readiness:
@@ -48,12 +50,16 @@ def readiness(session: Session, *, line: ModelLine) -> Readiness:
     under_way = find_run_under_way(session, line_id=line.id)
     seen = _last_run(session, line_id=line.id, states=(RunState.SUCCEEDED,))
     before = judgment_counts(session, line_id=line.id, as_of=seen.snapshot.as_of).judgments if seen else 0
+    elsewhere = _elsewhere(session, line)
+    obstacle = elsewhere or _obstacle(counts, under_way)
     return Readiness(
         counts=counts,
         new_judgments=max(0, counts.judgments - before),
         under_way=under_way,
         last=_last_run(session, line_id=line.id, states=[state for state in RunState if state.is_over]),
-        obstacle=_elsewhere(session, line) or _obstacle(counts, under_way),
+        obstacle=obstacle,
+        learns_demonstrations_alone=obstacle is not None
+        and (elsewhere or _obstacle(counts, under_way, method=Method.SFT)) is None,
     )
 
 
@@ -66,11 +72,14 @@ def _elsewhere(session: Session, line: ModelLine) -> str | None:
     )
 
 
-def _obstacle(counts: Counts, under_way: Run | None) -> str | None:
+def _obstacle(counts: Counts, under_way: Run | None, *, method: Method = Method.DPO) -> str | None:
     if under_way is not None:
         if under_way.is_paused:
             return _("Run %(id)s on this line is paused. Continue it, or cancel it.", id=under_way.id)
         return _("Run %(id)s is under way on this line. Wait until it is over, or cancel it.", id=under_way.id)
+    if method is Method.SFT:
+        written = _("Nobody has written a completion on this line yet, so there are no demonstrations to train on.")
+        return None if counts.demonstrations > 0 else written
     if counts.judgments == 0:
         return _("Nothing has been judged on this line yet. Judge some comparisons first.")
     if counts.train < LEAST_TRAINING_PAIRS:
@@ -111,7 +120,7 @@ def request_run(
     counts = judgment_counts(session, line_id=line.id, campaign_id=campaign_id)
     if under_way is not None:
         raise Conflict(_obstacle(counts, under_way) or "")
-    if (obstacle := _obstacle(counts, None)) is not None:
+    if (obstacle := _obstacle(counts, None, method=method)) is not None:
         raise Invalid(obstacle)
     by_id = person.id if person is not None else None
     snapshot = request_snapshot(

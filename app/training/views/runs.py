@@ -52,7 +52,7 @@ def of_campaign(request: Request, campaign: ReadableCampaign, session: DbSession
 @router.get("/models/{line_id}/training", name="training:new")
 def new(request: Request, line: ReadableLine, session: DbSession) -> Response:
     """The form that starts a run, with everything that can be set."""
-    defaults = RunForm().model_dump()
+    defaults = RunForm().typed()
     return _form(request, session, line, Submission(typed=defaults))
 
 
@@ -76,6 +76,7 @@ def request_training(
                 now=now,
                 method=form.value.method,
                 hyperparameters=form.value.hyperparameters(),
+                budget=form.value.budget(),
                 seed=form.value.seed,
                 start=form.value.start,
                 deploys_when_passed=not form.value.holds_back,
@@ -90,7 +91,7 @@ def request_training(
 def _form(
     request: Request, session: DbSession, line: ModelLine, form: Submission[RunForm], *, status: int = 200
 ) -> Response:
-    typed = {**RunForm().model_dump(), **form.typed}
+    typed = {**RunForm().typed(), **form.typed}
     shown = Submission[RunForm](typed=typed, value=form.value, errors=form.errors)
     return render(
         request,
