@@ -42,7 +42,7 @@ from trainer.reference import Reference, add_to_table, prepare_reference, read_t
 from trainer.reward.model import load_reward_model, write_reward_model
 from trainer.reward.results import held_out_rewards, kept_rewards
 from trainer.reward.scoring import NoReference, fitting_reward_scorer
-from trainer.reward.texts import rewarded, verify_reward_model
+from trainer.reward.texts import rewarded, verified_reward_model
 from trainer.reward.training import as_reward_request
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
 
@@ -206,7 +206,7 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
     with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
-        verify_reward_model(request)
+        findings.hashes |= verified_reward_model(request)
         models = _load_models(request, findings)
         refuse_full_disk(folder, models.policy.model)
         found = _material(request, snapshot, models.policy, models.tokenizer, findings)

@@ -18,6 +18,7 @@ from app.background import WorkerStopping, Workplace
 from app.datasets.models import SnapshotState
 from app.datasets.service.freezing import freeze_snapshot
 from app.deployments.models import ModelVersion
+from app.deployments.service import find_reward_model
 from app.errors import Conflict, DomainError
 from app.live.announcing import announce
 from app.training.models import LineProbe, Run, RunState
@@ -163,8 +164,15 @@ def _request(session: Session, run: Run, place: Workplace) -> RunRequest:
         seed=run.seed,
         budget=budget.model_copy(update={"threads": threads}),
         probes=[ProbePrompt.model_validate(probe) for probe in probes],
+        reward_model=None if run.trains_reward_model else _reward_model(session, run),
         reference_cache=str(place.settings.data_dir.resolve() / "reference-cache"),
     )
+
+
+def _reward_model(session: Session, run: Run) -> ModelRef | None:
+    """The line's reward model, which gives samples rewards. One whose folder is gone is no reason not to train."""
+    version = find_reward_model(session, line_id=run.line_id)
+    return _model_ref(version) if version is not None and Path(version.path).is_dir() else None
 
 
 def _model_ref(version: ModelVersion) -> ModelRef:

@@ -54,7 +54,7 @@ class NoReference(Reference):
     """Rewards are measured from nothing: where a policy has log-ratios to its reference, these are the rewards."""
 
     def __init__(self, scorer: Scorer) -> None:
-        super().__init__(scorer, {}, None)
+        super().__init__(scorer, {})
 
     def logps(self, sequences: Sequence[Tokens]) -> Tensor:
         """Zeros, shape (sequences,)."""

@@ -65,10 +65,15 @@ def rewarded(measured: Measured, exam: Examination, limits: Limits) -> Measured:
     return with_rewards(measured, exam, RewardModel.of(verify_model(reference), limits))
 
 
-def verify_reward_model(request: RunRequest) -> None:
-    """Raise ModelError where the reward model that a request names is not there as it was: before work goes into it."""
-    if request.reward_model is not None:
-        verify_model(request.reward_model)
+def verified_reward_model(request: RunRequest) -> dict[str, str]:
+    """The hash of the reward model that a request names, for the report; nothing where it names none.
+
+    Raises ModelError where that is not there as it was: before any work goes into the run.
+    """
+    if request.reward_model is None:
+        return {}
+    verify_model(request.reward_model)
+    return {"reward_model": request.reward_model.sha256}
 
 
 def with_rewards(measured: Measured, exam: Examination, model: RewardModel) -> Measured:

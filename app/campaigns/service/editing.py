@@ -220,6 +220,8 @@ def _require_model(session: Session, plan: CampaignPlan) -> None:
         version = session.get(ModelVersion, plan.pinned_version_id)
         if version is None or (version.line_id != plan.line_id and not version.is_elsewhere):
             raise Invalid(_("There is no such version in this line. Choose another."))
+        if version.is_reward_model:
+            raise Invalid(_("%(name)s is a reward model, which writes nothing. Choose another.", name=version.name))
 
 
 def _columns(value: CampaignPlan | Question) -> dict[str, Any]:
