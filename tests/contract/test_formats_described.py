@@ -50,6 +50,7 @@ def test_the_examples_of_the_house_format_load() -> None:
         *(run.EvaluationSampling, run.ProbePrompt, run.Control, run.MetricsRow, report.Report),
         *(report.VersionResults, report.Preferences, report.HeldOutPair, report.Behaviour),
         *(report.PromptSamples, report.Sample, report.ProbeResult),
+        *(report.RewardModelResults, report.HeldOutRewards, report.HeldOutReward),
     ],
 )
 def test_every_field_is_named(schema: type[BaseModel]) -> None:
