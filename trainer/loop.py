@@ -85,6 +85,7 @@ def train(
         if evaluates:
             beta = phase.objective.settings.beta
             figures |= held_out_figures(scorer, held_out[:WATCHED_PAIRS], reference, beta=beta)
+        figures = {name: value for name, value in figures.items() if name not in phase.objective.meaningless}
         state = _advanced(state, scorer, batch, figures, budget if evaluates else None)
         state = replace(state, finished=is_last or bool(state.stopped))
         if evaluates:

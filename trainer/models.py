@@ -41,6 +41,8 @@ def load_model(
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder. Raises ModelError."""
     _check_folder(folder)
+    if is_reward_model(folder):
+        raise ModelError(f"{folder} holds a reward model, which writes no text. Choose a language model.")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -112,6 +114,15 @@ def verify_files(reference: ModelRef) -> Path:
             f"{reference.sha256[:12]}… was expected. Restore the folder, or register the model anew."
         )
     return folder
+
+
+def is_reward_model(folder: Path) -> bool:
+    """Whether a folder's head gives a number instead of tokens, as its config says."""
+    try:
+        named = json.loads((folder / "config.json").read_bytes()).get("architectures") or []
+    except (ValueError, AttributeError):  # whoever loads it says so
+        return False
+    return any(str(name).endswith("ForSequenceClassification") for name in named)
 
 
 def context_tokens(model: PreTrainedModel) -> int:

@@ -20,11 +20,14 @@ from trainer.objectives.pairs import (
     simpo_loss,
 )
 from trainer.objectives.rankings import plackett_luce_loss
+from trainer.objectives.terms import centring_loss
 from trainer.objectives.unpaired import bco_loss, kto_loss
 from trainer.rankings import UNPAIRED
 
-OF_REWARDS = {Method.DPO, Method.DPO_NORMALISED, Method.SIMPO}
+OF_REWARDS = {Method.DPO, Method.DPO_NORMALISED, Method.SIMPO, Method.REWARD_MODEL}
 """Methods in which a completion has a reward of its own, so that a whole ranking has a likelihood."""
+OF_POLICIES = frozenset({"chosen_logp", "rejected_logp", "likelihood_loss", "drift", "held_out_chosen_fall"})
+"""Figures of a step that only a language model has."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Objective:
         return 0.0 if self.method is Method.SFT else self.settings.drift_weight
 
     @property
+    def meaningless(self) -> frozenset[str]:
+        """Figures of a step that say nothing under this method: a reward model has no log-probabilities."""
+        return OF_POLICIES if self.method is Method.REWARD_MODEL else frozenset()
+
+    @property
     def ranks_whole(self) -> bool:
         """Whether a ranking of three or more counts as what it is."""
         smooths = self.settings.label_smoothing > 0 or self.settings.reliability == "smoothing"
@@ -56,7 +64,7 @@ class Objective:
 @dataclass(frozen=True)
 class Said:
     """Of each completion of a group, shape (completions,): log p under the policy in nats, the same less the
-    reference's, and how many tokens it has."""
+    reference's, and how many tokens it has. Of a reward model both are the reward."""
 
     logps: Tensor
     log_ratios: Tensor
@@ -73,6 +81,12 @@ def group_loss(said: Said, group: Group, objective: Objective) -> Tensor:
         return torch.zeros((), dtype=said.logps.dtype)
     if objective.method in UNPAIRED:
         return _of_each(said, group, objective)
+    if objective.method is Method.REWARD_MODEL and objective.settings.reward_centring > 0:
+        return _of_order(said, group, objective) + objective.settings.reward_centring * _off_centre(said, group)
+    return _of_order(said, group, objective)
+
+
+def _of_order(said: Said, group: Group, objective: Objective) -> Tensor:
     if len(group.completions) == 2 or not objective.ranks_whole:
         return _of_pairs(said, group, objective)
     rewards = _rewards(said, objective)
@@ -100,6 +114,13 @@ def _of_each(said: Said, group: Group, objective: Objective) -> Tensor:
     return torch.stack(losses).sum()
 
 
+def _off_centre(said: Said, group: Group) -> Tensor:
+    """How far the rewards of each pair are from centred, by the pairs' weight."""
+    chosen, rejected = ([getattr(pair, side) for pair in group.pairs] for side in ("chosen", "rejected"))
+    weights = said.logps.new_tensor([pair.weight for pair in group.pairs])
+    return (weights * centring_loss(said.log_ratios[chosen], said.log_ratios[rejected])).sum()
+
+
 def _of_pairs(said: Said, group: Group, objective: Objective) -> Tensor:
     weights = said.logps.new_tensor([pair.weight for pair in group.pairs])
     return (weights * _pair_losses(said, group, objective)).sum()
@@ -113,9 +134,9 @@ def _pair_losses(said: Said, group: Group, objective: Objective) -> Tensor:
     def both(values: Tensor) -> tuple[Tensor, Tensor]:
         return values[[pair.chosen for pair in group.pairs]], values[[pair.rejected for pair in group.pairs]]
 
-    if method in {Method.DPO, Method.DPO_NORMALISED}:
+    if method in {Method.DPO, Method.DPO_NORMALISED, Method.REWARD_MODEL}:
         margin = settings.strength_margin * said.logps.new_tensor([pair.strength for pair in group.pairs])
-        log_ratios = said.log_ratios if method is Method.DPO else said.log_ratios / said.tokens
+        log_ratios = said.log_ratios / said.tokens if method is Method.DPO_NORMALISED else said.log_ratios
         smoothing = said.logps.new_tensor([max(settings.label_smoothing, pair.doubt) for pair in group.pairs])
         return dpo_loss(*both(log_ratios), beta=beta, margin=margin, label_smoothing=smoothing)
     if method is Method.ROBUST_DPO:

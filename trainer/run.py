@@ -25,11 +25,21 @@ import torch
 from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from trainer.artifact import round_weights
 from trainer.chat import template_sha256, tokenizer_sha256
 from trainer.checkpoints import discard_checkpoints
 from trainer.contract.files import read_json, weights_sha256, write_json
-from trainer.contract.report import Outcome, Report
-from trainer.contract.run import CHECKPOINTS_FOLDER, MODEL_FOLDER, REPORT_FILE, REQUEST_FILE, RunRequest, Stage
+from trainer.contract.report import HeldOutRewards, Outcome, Report, RewardModelResults
+from trainer.contract.run import (
+    CHECKPOINTS_FOLDER,
+    MODEL_FOLDER,
+    REPORT_FILE,
+    REQUEST_FILE,
+    Method,
+    RunRequest,
+    Stage,
+    Tuning,
+)
 from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure, probe_results, prompt_samples
@@ -38,11 +48,16 @@ from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import WATCHED_PAIRS, optimizer_for, taken_step, taken_up, train
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.memory import Limits, fitting_limits
-from trainer.models import context_tokens
+from trainer.models import base_of, context_tokens, stored_dtype, verify_model
 from trainer.phases import phase_at
 from trainer.ranks import Ranks, RanksLostError, joined
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock
 from trainer.reference import Reference, add_to_table, prepare_reference, read_table
+from trainer.reward.model import load_reward_model, write_reward_model
+from trainer.reward.results import held_out_rewards, kept_rewards
+from trainer.reward.scoring import NoReference, fitting_reward_scorer
+from trainer.reward.texts import rewarded, verified_reward_model
+from trainer.reward.training import as_reward_request
 from trainer.snapshot import Snapshot, read_snapshot, refuse_newer_format
 from trainer.trunk import kept_trunk
 from trainer.tuning import (
@@ -99,6 +114,8 @@ class Findings:
     exam: Examination | None = None
     before: Measured | None = None
     after: Measured | None = None
+    rewards_before: HeldOutRewards | None = None
+    rewards_after: HeldOutRewards | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +159,7 @@ def _follower(folder: Path, ranks: Ranks) -> Stepping:
     findings = Findings()
     snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
     models = _load_models(request, findings)
-    found = _material(request, snapshot, models, findings)
+    found = _material(request, snapshot, models.policy, models.tokenizer, findings)
     models.policy.limits = models.reference.limits = read_json(checkpoints / LIMITS_FILE, Limits)
     reference, _ = prepare_reference(
         models.reference,
@@ -175,7 +192,9 @@ def _run_to_a_report(folder: Path, must_leave: Callable[[], bool], ranks: Ranks)
         recorder = Recorder(folder, say=say, must_leave=must_leave)
         (folder / CHECKPOINTS_FOLDER / ROOM_FILE).write_bytes(bytes(LEAST_FREE_BYTES))
         findings.request = read_request(folder)
-        _carry_out(findings.request, folder, recorder, findings, ranks)
+        trains_reward_model = findings.request.method is Method.REWARD_MODEL
+        carry_out = _carry_out_reward_model if trains_reward_model else _carry_out
+        carry_out(findings.request, folder, recorder, findings, ranks)
     except (RunInterrupted, RanksLostError):
         raise
     except RunCancelled:
@@ -243,14 +262,15 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
     with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
+        findings.hashes |= verified_reward_model(request)
         models = _load_models(request, findings)
         refuse_full_disk(folder, models.policy.model, models.plan)
-        found = _material(request, snapshot, models, findings)
+        found = _material(request, snapshot, models.policy, models.tokenizer, findings)
         exam = examination(
             request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
         findings.exam = exam
-        limits = _limits(checkpoints, models, found)
+        limits = _limits(checkpoints, models.policy, found)
         models.policy.limits = models.reference.limits = limits
         recorder.pace.most_seconds = request.budget.max_seconds or math.inf
         watcher = _watcher(folder, models, exam, recorder)
@@ -281,10 +301,61 @@ def _carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: 
             say(state.stopped)
     settle(models.policy.model, models.plan)
     with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
-        findings.after = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
+        measured = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
+        findings.after = rewarded(measured, exam, models.policy.limits)
     passing(Step.TRAINING_MEASURED_AFTER)
     with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
         write_version(models.policy.model, models.plan, folder / MODEL_FOLDER)
+        findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
+        recorder.row(1.0)
+    passing(Step.TRAINING_MODEL_WRITTEN)
+
+
+def _carry_out_reward_model(
+    request: RunRequest, folder: Path, recorder: Recorder, findings: Findings, _ranks: Ranks
+) -> None:
+    """The same for a reward model, which has no reference and writes no text. Of several ranks the leader is enough."""
+    torch.manual_seed(request.seed)
+    request, checkpoints = as_reward_request(request), folder / CHECKPOINTS_FOLDER
+    with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
+        snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
+        start_folder = verify_model(request.start)
+        if base_of(request.start) is not None:
+            raise ModelError(f"{request.start.name} is an adapter. A reward model starts from whole weights: the base.")
+        findings.hashes |= {"rows_sha256": snapshot.manifest.rows_sha256, "start": request.start.sha256}
+        model, tokenizer = load_reward_model(start_folder)
+        torch.set_num_threads(request.budget.threads or fitting_threads(model))
+        findings.hashes |= {"tokenizer": tokenizer_sha256(tokenizer), "chat_template": template_sha256(tokenizer)}
+        refuse_full_disk(folder, model, Plan(Tuning.FULL, request.start, start_folder, merged=False))
+        scorer = fitting_reward_scorer(model)
+        found = _material(request, snapshot, scorer, tokenizer, findings)
+        scorer.limits = _limits(checkpoints, scorer, found)
+    passing(Step.TRAINING_LOADED)
+    with recorder.stage(Stage.BEFORE, f"Measuring a fresh head on {len(found.held_out)} held-out pairs."):
+        findings.rewards_before = kept_rewards(checkpoints / BEFORE_FILE, scorer, found.held_out)
+        recorder.row(1.0, held_out_accuracy=findings.rewards_before.accuracy)
+    passing(Step.TRAINING_MEASURED_BEFORE)
+    with recorder.stage(Stage.TRAINING, f"Training a reward model on {found.spoken}."):
+        state = train(
+            scorer,
+            phases=phases_of(request, found),
+            held_out=found.held_out,
+            reference=NoReference(scorer),
+            budget=request.budget,
+            seed=request.seed,
+            recorder=recorder,
+            checkpoints=checkpoints,
+        )
+        findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
+        if state.stopped:
+            say(state.stopped)
+    dtype = stored_dtype(start_folder)
+    round_weights(model, dtype)
+    with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
+        findings.rewards_after = held_out_rewards(scorer, found.held_out)
+    passing(Step.TRAINING_MEASURED_AFTER)
+    with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
+        write_reward_model(model, tokenizer, folder / MODEL_FOLDER, start=start_folder, dtype=dtype)
         findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
         recorder.row(1.0)
     passing(Step.TRAINING_MODEL_WRITTEN)
@@ -323,11 +394,13 @@ def fitting_threads(model: PreTrainedModel) -> int:
     return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else torch.get_num_threads()
 
 
-def _material(request: RunRequest, snapshot: Snapshot, models: Models, findings: Findings) -> Material:
+def _material(
+    request: RunRequest, snapshot: Snapshot, policy: Scorer, tokenizer: PreTrainedTokenizerBase, findings: Findings
+) -> Material:
     """What to train on and what is held out, whatever was left out being counted. Raises NothingToTrainOnError."""
-    context = context_tokens(models.policy.model)
+    context = context_tokens(policy.model)
     most = min(context, request.hyperparameters.max_tokens or context)
-    found = material_for(request, snapshot, Tokenizing(models.tokenizer, most))
+    found = material_for(request, snapshot, Tokenizing(tokenizer, most))
     findings.material = found
     findings.rankings = len(snapshot.train) + len(snapshot.held_out)
     say(
@@ -338,11 +411,11 @@ def _material(request: RunRequest, snapshot: Snapshot, models: Models, findings:
     return found
 
 
-def _limits(checkpoints: Path, models: Models, found: Material) -> Limits:
+def _limits(checkpoints: Path, policy: Scorer, found: Material) -> Limits:
     """How much goes through a model at once: as when the run first started, else what memory allows now."""
     path = checkpoints / LIMITS_FILE
     if not path.is_file():
-        write_json(path, fitting_limits(models.policy, [group.tree for group in (*found.train, *found.demonstrations)]))
+        write_json(path, fitting_limits(policy, [group.tree for group in (*found.train, *found.demonstrations)]))
     return read_json(path, Limits)
 
 
@@ -366,6 +439,7 @@ def _measured_before(
         return read_json(path, Measured)
     reference = None if models.starts_at_reference else models.reference
     measured = measure(models.policy, models.tokenizer, reference, exam, on_progress=recorder.tick)
+    measured = rewarded(measured, exam, models.policy.limits)
     preferences = measured.results.preferences
     pairs = preferences.pairs[:WATCHED_PAIRS]
     recorder.row(
@@ -425,11 +499,18 @@ def _report(folder: Path, recorder: Recorder | None, findings: Findings, state: 
         dropped=dict(+findings.material.dropped),
         before=before.results if before else None,
         after=after.results if after else None,
+        reward_model=_reward_model(findings),
         samples=prompt_samples(exam, before, after) if exam and before else [],
         probes=probe_results(exam.request, before, after) if both and exam and before and after else [],
         libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         hashes=findings.hashes,
     )
+
+
+def _reward_model(findings: Findings) -> RewardModelResults | None:
+    if findings.request is None or findings.request.method is not Method.REWARD_MODEL:
+        return None
+    return RewardModelResults(before=findings.rewards_before, after=findings.rewards_after)
 
 
 def say(message: str) -> None:

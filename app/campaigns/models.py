@@ -81,6 +81,10 @@ class Campaign(Base):
     begins_with_draft: Mapped[bool] = mapped_column(
         server_default=text("false"), comment="of demonstrations: people begin with a completion by the model"
     )
+    picks_uncertain: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="of the samples drawn, those are shown that the line's reward model finds hardest to tell apart",
+    )
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
     opened_at: Mapped[datetime | None]

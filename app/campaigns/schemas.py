@@ -215,6 +215,7 @@ class CampaignForm(QuestionForm):
     editable_days: Annotated[int, Field(ge=0, le=3650)] = 7
     turns_over: Checkbox = False
     begins_with_draft: Checkbox = False
+    picks_uncertain: Checkbox = False
 
     @field_validator("source")
     @classmethod

@@ -16,7 +16,7 @@ from app.clock import utc_now
 from app.commands.surroundings import command_database, console, named_line, share_bar
 from app.database import SessionFactory
 from app.deployments.models import ModelLine, ModelVersion
-from app.deployments.service import list_versions, roll_back
+from app.deployments.service import list_versions, refuse_reward_model, roll_back
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.training.access import may_manage
 from app.training.gate.judging import is_blocked
@@ -167,6 +167,7 @@ def _deploy(
     session: Session, version: ModelVersion, *, reason: str, override_reason: str | None, manager: str | None
 ) -> None:
     """Deploy through the gate, or past it on the word of a manager."""
+    refuse_reward_model(version)
     if not version.is_elsewhere and not Path(version.path).is_dir():
         raise NotFound(f"The weights of {version.name} are not at {version.path}. Put them back, then deploy again.")
     if override_reason is None or manager is None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Identity,
     Index,
+    String,
     UniqueConstraint,
     text,
 )
@@ -42,6 +43,15 @@ class ComparisonState(StrEnum):
     DROPPED = "dropped"
 
 
+class Picking(StrEnum):
+    """How the completions of a comparison were chosen of the samples drawn."""
+
+    DISTINCT = "distinct"
+    """Those that differ most."""
+    UNCERTAIN = "uncertain"
+    """Those that a reward model finds hardest to tell apart."""
+
+
 class Comparison(Base):
     """A prompt with two or more distinct completions, to be judged `redundancy` times.
 
@@ -68,6 +78,10 @@ class Comparison(Base):
     redundancy: Mapped[int] = mapped_column(comment="judgments wanted; this many slots exist")
     model_version_id: Mapped[int | None] = mapped_column(
         ForeignKey("model_versions.id"), comment="whose completions these are, where one version wrote them all"
+    )
+    picked: Mapped[str | None] = mapped_column(
+        String(32),
+        comment="how its completions were chosen of the samples drawn: distinct or uncertain; null: not chosen here",
     )
     repeat_of_id: Mapped[int | None] = mapped_column(ForeignKey("comparisons.id"))
     gold_ranking: Mapped[list[Any] | None] = mapped_column(

@@ -119,9 +119,14 @@ def _refuse_unusable(path: Path) -> None:
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
         raise Invalid(_("%(path)s holds no tokenizer. Save the tokenizer into the same folder.", path=path))
     try:
-        json.loads((path / "config.json").read_bytes())
+        config = json.loads((path / "config.json").read_bytes())
     except (ValueError, OSError) as error:
         raise Invalid(_("The config.json in %(path)s cannot be read: %(error)s.", path=path, error=error)) from error
+    named = config.get("architectures") or [] if isinstance(config, dict) else []
+    if any(str(each).endswith("ForSequenceClassification") for each in named):
+        raise Invalid(
+            _("%(path)s holds a model that rates or sorts texts and writes none. Choose a language model.", path=path)
+        )
     for name in sorted(names):
         if name.endswith(".safetensors") and not _is_whole(path / name):
             raise Invalid(_("%(file)s is cut short or no safetensors file. Copy it again.", file=path / name))

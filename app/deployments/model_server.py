@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.wording import gettext as _
 from trainer.contract.process import ProcessFacts
 from trainer.contract.requests import caused_by
-from trainer.contract.server import LoadVersion, PointAlias, ServerState
+from trainer.contract.server import LoadVersion, PointAlias, RewardTexts, ServerState, TextRewards
 from trainer.contract.steps import Step, passing
 
 LOAD_SECONDS = 600.0
@@ -74,6 +74,11 @@ class ModelServer:
     def point(self, alias: str, version: str) -> None:
         """Let an alias stand for a loaded version from the next request on."""
         self._ask("PUT", "/admin/aliases", json=PointAlias(alias=alias, version=version).model_dump())
+
+    def rewards(self, wanted: RewardTexts) -> list[float | None]:
+        """What a reward model thinks of texts; the first time this takes as long as loading it."""
+        answer = self._ask("POST", "/admin/rewards", json=wanted.model_dump(), timeout=LOAD_SECONDS)
+        return TextRewards.model_validate(answer.json()).rewards
 
     def process(self) -> ProcessFacts:
         """Which process answers; raises ModelServerRefused where that is of a version that does not say."""

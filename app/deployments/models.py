@@ -56,6 +56,10 @@ class ModelVersion(Base):
     parent_id: Mapped[int | None]
     path: Mapped[str] = mapped_column(comment="model folder, absolute")
     sha256: Mapped[str] = mapped_column(comment="trainer.contract.weights_sha256 of the folder")
+    is_reward_model: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="it gives completions rewards and writes none: never deployed, served or started from",
+    )
     note: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime]
 

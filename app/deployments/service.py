@@ -56,11 +56,11 @@ def find_line(session: Session, *, slug: str) -> ModelLine | None:
 
 
 def list_versions_of(session: Session, *, line_ids: Collection[int | None], limit: int = 500) -> list[ModelVersion]:
-    """The versions of several lines, the newest first."""
+    """The versions of several lines that write, the newest first."""
     query = (
         select(ModelVersion)
         .options(joinedload(ModelVersion.line))
-        .where(ModelVersion.line_id.in_([each for each in line_ids if each is not None]))
+        .where(ModelVersion.line_id.in_([each for each in line_ids if each is not None]), ~ModelVersion.is_reward_model)
     )
     return list(session.scalars(query.order_by(ModelVersion.id.desc()).limit(limit)))
 
@@ -89,6 +89,7 @@ def register_version(
     now: datetime,
     number: int | None = None,
     note: str = "",
+    is_reward_model: bool = False,
 ) -> ModelVersion:
     """Enter trained weights as a version of their parent's line; it does not serve yet.
 
@@ -111,6 +112,7 @@ def register_version(
         parent_id=parent.id,
         path=path,
         sha256=sha256,
+        is_reward_model=is_reward_model,
         note=note,
         created_at=now,
     )
@@ -126,9 +128,20 @@ def next_version_number(session: Session, *, line_id: int) -> int:
 
 
 def list_versions(session: Session, *, line_id: int) -> list[ModelVersion]:
-    """The versions of a line, newest first."""
+    """The versions of a line, reward models among them, newest first."""
     query = select(ModelVersion).where(ModelVersion.line_id == line_id).order_by(ModelVersion.number.desc())
     return list(session.scalars(query))
+
+
+def list_writers(session: Session, *, line_id: int) -> list[ModelVersion]:
+    """The versions of a line that write completions, newest first: all but its reward models."""
+    return [version for version in list_versions(session, line_id=line_id) if not version.is_reward_model]
+
+
+def find_reward_model(session: Session, *, line_id: int) -> ModelVersion | None:
+    """The newest reward model of a line, if it has one."""
+    query = select(ModelVersion).where(ModelVersion.line_id == line_id, ModelVersion.is_reward_model)
+    return session.scalars(query.order_by(ModelVersion.number.desc()).limit(1)).one_or_none()
 
 
 def get_version(session: Session, *, version_id: int) -> ModelVersion:
@@ -179,8 +192,10 @@ def deploy_version(
 ) -> Deployment:
     """Let an alias of the version's line point at it from now on, and have the model server told.
 
-    Where it points there already nothing changes. Comparisons of the version before are made anew after.
+    Where it points there already nothing changes. Comparisons of the version before are made anew after. Raises
+    Conflict for a reward model, which writes nothing.
     """
+    refuse_reward_model(version)
     lock_line(session, line_id=version.line_id)
     open_one = find_deployment(session, line_id=version.line_id, alias=alias)
     if open_one is not None:
@@ -202,6 +217,18 @@ def deploy_version(
     enqueue(session, "deployments:publish", lock="model-server", line_id=version.line_id)
     enqueue(session, "comparisons:turn_over", line_id=version.line_id)
     return deployment
+
+
+def refuse_reward_model(version: ModelVersion) -> None:
+    """Raise Conflict for a version that writes nothing."""
+    if version.is_reward_model:
+        raise Conflict(
+            _(
+                "%(name)s is a reward model: it gives completions rewards and writes none, so it cannot serve. Choose "
+                "another version.",
+                name=version.name,
+            )
+        )
 
 
 def find_deployment(session: Session, *, line_id: int, alias: Alias = Alias.CURRENT) -> Deployment | None:

@@ -14,7 +14,7 @@ def most_distinct(texts: Sequence[str], count: int) -> list[int] | None:
     that differs most is taken first, then one by one the sample farthest from those taken. Ties go to the
     samples drawn earlier.
     """
-    candidates = _distinct(texts)
+    candidates = distinct(texts)
     if len(candidates) < count:
         return None
     if count < 2:
@@ -28,7 +28,7 @@ def most_distinct(texts: Sequence[str], count: int) -> list[int] | None:
     return sorted(chosen)
 
 
-def _distinct(texts: Sequence[str]) -> dict[int, str]:
+def distinct(texts: Sequence[str]) -> dict[int, str]:
     """The first of each kind of sample, normalised, by index."""
     seen: set[str] = set()
     kept = {}

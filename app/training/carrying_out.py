@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.background import WorkerStopping, Workplace
 from app.datasets.models import SnapshotState
 from app.datasets.service.freezing import freeze_snapshot
+from app.deployments.service import find_reward_model
 from app.errors import Conflict, DomainError
 from app.live.announcing import announce
 from app.training.launchers import launcher_for
@@ -45,6 +46,7 @@ from trainer.contract.run import (
     Command,
     Hyperparameters,
     Method,
+    ModelRef,
     ProbePrompt,
     RunRequest,
     SnapshotRef,
@@ -164,8 +166,15 @@ def _request(session: Session, run: Run, place: Workplace) -> RunRequest:
         seed=run.seed,
         budget=budget.model_copy(update={"threads": threads}),
         probes=[ProbePrompt.model_validate(probe) for probe in probes],
+        reward_model=None if run.trains_reward_model else _reward_model(session, run),
         reference_cache=str(place.settings.data_dir.resolve() / "reference-cache"),
     )
+
+
+def _reward_model(session: Session, run: Run) -> ModelRef | None:
+    """The line's reward model, which gives samples rewards. One whose folder is gone is no reason not to train."""
+    version = find_reward_model(session, line_id=run.line_id)
+    return version.reference() if version is not None and Path(version.path).is_dir() else None
 
 
 # --- While the trainer works

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from app.accounts.service.sign_ins import Person
 from app.deployments.models import ModelLine, ModelVersion
-from app.deployments.service import list_versions
+from app.deployments.service import list_writers
 from app.training.chart import Chart
 from app.training.curves import overlaid_charts
 from app.training.gate.checks import Check
@@ -21,7 +21,7 @@ from app.training.service.deciding import checks_of
 from app.wording import gettext as _
 from trainer.contract.base import Message
 from trainer.contract.report import Report, Sample
-from trainer.contract.run import MetricsRow
+from trainer.contract.run import Method, MetricsRow
 from trainer.contract.watching import WatchedSample
 
 MOST_COLUMNS = 6
@@ -94,9 +94,7 @@ def side_by_side(
     runs = _runs(session, line, run_ids=run_ids, version_ids=version_ids)
     made = {run.model_version_id for run in runs}
     bases = [
-        version
-        for version in reversed(list_versions(session, line_id=line.id))
-        if version.id in set(version_ids) - made
+        version for version in reversed(list_writers(session, line_id=line.id)) if version.id in set(version_ids) - made
     ]
     columns = [_run_column(session, run, person=person) for run in runs]
     columns = ([_base_column(base, columns) for base in bases] + columns)[:MOST_COLUMNS]
@@ -115,7 +113,10 @@ def side_by_side(
 def _runs(session: Session, line: ModelLine, *, run_ids: Sequence[int], version_ids: Sequence[int]) -> list[Run]:
     chosen = Run.id.in_(list(run_ids)) | Run.model_version_id.in_(list(version_ids))
     loaded = (joinedload(Run.snapshot), joinedload(Run.start_version), joinedload(Run.model_version))
-    query = select(Run).where(Run.line_id == line.id, chosen).order_by(Run.id).options(*loaded).limit(MOST_COLUMNS)
+    writes = Run.method != Method.REWARD_MODEL
+    query = (
+        select(Run).where(Run.line_id == line.id, chosen, writes).order_by(Run.id).options(*loaded).limit(MOST_COLUMNS)
+    )
     return list(session.scalars(query))
 
 

@@ -24,6 +24,7 @@ from app.training.curves import charts_of
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.models import GateOverride, Run
+from app.training.reward_models import told_accuracy
 from app.training.service.deciding import checks_of, find_override
 from app.training.service.scheduling import Due, find_due
 from app.training.standing import Standing, stage_of, standings
@@ -193,10 +194,19 @@ def run_rows(session: Session, lines: Sequence[ModelLine], *, limit: int = 100) 
     rows = []
     for run in session.scalars(query):
         checks = checks_of(run)
-        accuracy = next((check for check in checks if check.name == "held_out_accuracy"), None)
-        before, after = (accuracy.before, accuracy.after) if accuracy else (None, None)
+        before, after = _accuracies(run, checks)
         rows.append(RunRow(run=run, refused=is_blocked(checks), before=before, after=after))
     return rows
+
+
+def _accuracies(run: Run, checks: Sequence[Check]) -> tuple[float | None, float | None]:
+    """Held-out accuracy before and after: the gate's figures, or a reward model's own."""
+    if run.trains_reward_model:
+        results = (run.report or {}).get("reward_model") or {}
+        before, after = results.get("before") or {}, results.get("after") or {}
+        return before.get("accuracy"), after.get("accuracy")
+    accuracy = next((check for check in checks if check.name == "held_out_accuracy"), None)
+    return (accuracy.before, accuracy.after) if accuracy else (None, None)
 
 
 @dataclass(frozen=True)
@@ -223,6 +233,8 @@ class RunPage:
     watched: Watched | None
     report: Report | None
     figures: list[Figure]
+    reward_model: list[str]
+    """What a reward model learnt, in sentences; empty for any other run."""
     samples: list[PromptSamples]
     hidden_samples: int
     """Samples of campaigns in which this person has no part."""
@@ -256,6 +268,7 @@ def run_page(session: Session, settings: Settings, run: Run, *, person: Person) 
         watched=watched_samples(session, run, person=person),
         report=report,
         figures=figures_of(report) if report else [],
+        reward_model=told_accuracy(report.reward_model) if report and report.reward_model else [],
         samples=samples,
         hidden_samples=len(report.samples) - len(samples) if report else 0,
         checks=checks,
@@ -310,7 +323,15 @@ def figures_of(report: Report) -> list[Figure]:
         Figure(_("Malformed text"), _share(old.malformed_share), _share(new.malformed_share)),
         Figure(_("Distinct samples per prompt"), _share(old.distinct_share), _share(new.distinct_share)),
         Figure(_("Drift from the reference, nats per token"), f"{old.drift:.3f}", f"{new.drift:.3f}"),
+        *_reward_figure(old.reward, new.reward),
     ]
+
+
+def _reward_figure(before: float | None, after: float | None) -> list[Figure]:
+    """The mean reward of samples; nothing where no reward model was asked."""
+    if before is None or after is None:
+        return []
+    return [Figure(_("Reward of samples, by the line's reward model"), f"{before:+.2f}", f"{after:+.2f}")]
 
 
 def _share(value: float | None) -> str:

@@ -12,6 +12,7 @@ from app.accounts.models import User
 from app.database import Base, stored_by_value
 from app.datasets.models import Snapshot
 from app.deployments.models import ModelLine, ModelVersion
+from trainer.contract.run import Method
 
 
 class RunState(StrEnum):
@@ -91,6 +92,11 @@ class Run(Base):
     start_version: Mapped[ModelVersion] = relationship(foreign_keys="Run.start_version_id")
     model_version: Mapped[ModelVersion | None] = relationship(foreign_keys="Run.model_version_id")
     requested_by: Mapped[User | None] = relationship()
+
+    @property
+    def trains_reward_model(self) -> bool:
+        """Whether what it makes gives rewards instead of writing."""
+        return self.method == Method.REWARD_MODEL
 
     @property
     def is_paused(self) -> bool:

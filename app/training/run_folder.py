@@ -58,7 +58,7 @@ def write_request(folder: Path, request: RunRequest) -> None:
         write_json(path, here)
 
 
-PLACES = ("snapshot", "base_model", "start", "reference", "reference_cache")
+PLACES = ("snapshot", "base_model", "start", "reference", "reward_model", "reference_cache")
 """What of a request names folders, which a restored installation has elsewhere."""
 
 

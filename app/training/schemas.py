@@ -24,6 +24,7 @@ METHODS = {
     Method.KTO: N_("KTO, completions by themselves"),
     Method.BCO: N_("BCO, completions by themselves"),
     Method.SFT: N_("Demonstrations alone (SFT)"),
+    Method.REWARD_MODEL: N_("Reward model"),
 }
 """What people call them."""
 

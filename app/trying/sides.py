@@ -11,7 +11,7 @@ from app.accounts.service.sign_ins import Person
 from app.database import DbSession
 from app.deployments.model_server import load_order
 from app.deployments.models import Endpoint, ModelLine, ModelVersion
-from app.deployments.service import find_current_version, list_versions
+from app.deployments.service import find_current_version, list_writers, refuse_reward_model
 from app.errors import NotFound
 from app.training.access import visible_lines
 from app.wording import gettext as _
@@ -46,17 +46,18 @@ class Choice:
 def choices_of(session: Session, *, person: Person) -> list[Choice]:
     """Everybody whom a person may talk to."""
     return [
-        Choice(line, list_versions(session, line_id=line.id), current.id if current else None)
+        Choice(line, list_writers(session, line_id=line.id), current.id if current else None)
         for line in visible_lines(session, person=person)
         for current in [find_current_version(session, line_id=line.id)]
     ]
 
 
 def get_side(session: Session, *, version_id: int, person: Person) -> Side:
-    """A version by id, if this person may see its line. Raises NotFound."""
+    """A version by id, if this person may see its line. Raises NotFound, or Conflict for a reward model."""
     version = session.get(ModelVersion, version_id)
     if version is None or version.line_id not in {line.id for line in visible_lines(session, person=person)}:
         raise NotFound(_("There is no such model version, or you have no part in its line."))
+    refuse_reward_model(version)
     return Side.of(version)
 
 

@@ -89,6 +89,22 @@ def test_a_campaign_is_created_from_one_form(session: Session, manager: User, br
     assert "It has no active prompts. Add or import some." in page
 
 
+def test_a_campaign_can_have_the_reward_model_choose_its_samples(session: Session, browser: TestClient) -> None:
+    line = make_line(session, slug="toy")
+    session.commit()
+    assert not re.search(r'name="picks_uncertain"[^>]*checked', browser.get("/campaigns/new").text)
+    answer = browser.post("/campaigns", data=filled_in(source=f"{line.id}:current", picks_uncertain="true"))
+    assert answer.status_code == 303
+    campaign = session.scalars(select(Campaign)).one()
+    assert campaign.picks_uncertain
+    assert "hardest to tell apart" in text_of(browser.get(answer.headers["location"]).text)
+    assert re.search(r'name="picks_uncertain"[^>]*checked', browser.get(f"/campaigns/{campaign.id}/edit").text)
+    browser.post(f"/campaigns/{campaign.id}", data=filled_in(source=f"{line.id}:current"))
+    session.refresh(campaign)
+    assert not campaign.picks_uncertain
+    assert "hardest to tell apart" not in text_of(browser.get(f"/campaigns/{campaign.id}").text)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -53,6 +53,7 @@ def test_the_examples_of_the_house_format_load() -> None:
         *(report.VersionResults, report.Preferences, report.HeldOutPair, report.Behaviour),
         *(report.PromptSamples, report.Sample, report.ProbeResult),
         *(watching.WatchedSamples, watching.WatchedPrompt, watching.WatchedSample),
+        *(report.RewardModelResults, report.HeldOutRewards, report.HeldOutReward),
     ],
 )
 def test_every_field_is_named(schema: type[BaseModel]) -> None:

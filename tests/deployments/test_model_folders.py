@@ -55,6 +55,7 @@ def test_a_link_out_of_the_allowed_folders_is_refused(tmp_path: Path) -> None:
         ("tokenizer.json", {}, "holds no tokenizer"),
         ("", {"config.json": "not json"}, "cannot be read"),
         ("", {"adapter_config.json": "{}"}, "Merge it into its base model"),
+        ("", {"config.json": '{"architectures": ["LlamaForSequenceClassification"]}'}, "rates or sorts texts"),
     ],
 )
 def test_what_a_folder_lacks_is_said(tmp_path: Path, without: str, more: dict[str, str], said: str) -> None:

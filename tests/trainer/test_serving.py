@@ -178,6 +178,7 @@ def test_a_body_that_is_no_json_and_an_unknown_path_answer_in_the_same_shape(run
         ("DELETE", "/admin/versions/left"),
         ("PUT", "/admin/aliases"),
         ("DELETE", "/admin/aliases/letters/current"),
+        ("POST", "/admin/rewards"),
         ("GET", "/admin/state"),
     ],
 )

@@ -37,6 +37,34 @@ class Preferences(Contract):
     reward_accuracy: float | None = None
 
 
+class HeldOutReward(Contract):
+    """One held-out pair under a reward model."""
+
+    prompt_id: str
+    chosen_id: str
+    rejected_id: str
+    weight: float
+    chosen_reward: float
+    rejected_reward: float
+
+
+class HeldOutRewards(Contract):
+    """Held-out pairs under a reward model. `accuracy`: the share in which the chosen one has more reward, ties counting
+    half; null without a held-out pair.
+    """
+
+    pairs: list[HeldOutReward]
+    prompts: int
+    accuracy: float | None
+
+
+class RewardModelResults(Contract):
+    """What a run that trains a reward model has measured: with a fresh head, which is chance, and trained."""
+
+    before: HeldOutRewards | None = None
+    after: HeldOutRewards | None = None
+
+
 class Sample(Contract):
     """One completion drawn for the report, with what the behaviour figures need."""
 
@@ -50,6 +78,8 @@ class Sample(Contract):
     malformed: bool
     drift: float
     """Monte-Carlo estimate of KL(version || reference) on this sample: log p - log p_ref, nats per token."""
+    reward: float | None = None
+    """By the reward model of the request; null without one, or where that cannot read it whole."""
 
 
 class PromptSamples(Contract):
@@ -73,6 +103,8 @@ class Behaviour(Contract):
     drift: float
     distinct_share: float
     """Share of a prompt's samples that differ after normalisation, averaged over prompts."""
+    reward: float | None = None
+    """Mean over the samples that have one."""
 
 
 class ProbeResult(Contract):
@@ -132,6 +164,9 @@ class Report(Contract):
     """
     before: VersionResults | None = None
     after: VersionResults | None = None
+    reward_model: RewardModelResults | None = None
+    """Of a run that trains a reward model; null of any other. Such a run has neither `before` nor `after`, nor samples.
+    """
     samples: list[PromptSamples] = []
     probes: list[ProbeResult] = []
     libraries: dict[str, str] = {}

@@ -51,6 +51,8 @@ class Method(StrEnum):
     BCO = "bco"
     SFT = "sft"
     """Demonstrations alone."""
+    REWARD_MODEL = "reward_model"
+    """No language model: one whose head gives completions rewards (Bradley-Terry, Plackett-Luce)."""
 
 
 class Tuning(StrEnum):
@@ -98,6 +100,8 @@ class Hyperparameters(Contract):
     `dpo` and `dpo_normalised`."""
     gamma: Annotated[float, Field(ge=0)] = 0.5
     """Margin between rewards in `simpo`."""
+    reward_centring: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared sum of a pair's two rewards in `reward_model`, which keeps rewards around 0."""
     overall_weight: Annotated[float, Field(ge=0)] = 1.0
     """What the overall verdict of a judgment weighs in training, beside its criteria."""
     criteria_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
@@ -181,6 +185,8 @@ class RunRequest(Contract):
     budget: Budget = Budget()
     sampling: EvaluationSampling = EvaluationSampling()
     probes: list[ProbePrompt] = []
+    reward_model: ModelRef | None = None
+    """Gives the fresh samples rewards, before and after; null where the line has none."""
     reference_cache: str | None = None
     """Folder for log-probabilities of the reference, keyed by the hashes of model, prompt and completion."""
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from trainer.contract.base import Contract, ModelRef
+from typing import Annotated
+
+from pydantic import Field
+
+from trainer.contract.base import Contract, Messages, ModelRef
+
+MOST_TEXTS = 64
 
 
 class LoadVersion(Contract):
@@ -22,6 +28,22 @@ class PointAlias(Contract):
 
     alias: str
     version: str
+
+
+class RewardTexts(Contract):
+    """`POST /admin/rewards`: what a reward model thinks of texts written for one prompt. Where it is not held it is
+    loaded, in the place of the one held before.
+    """
+
+    reward_model: LoadVersion
+    prompt: Annotated[Messages, Field(min_length=1)]
+    texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)]
+
+
+class TextRewards(Contract):
+    """Its answer: a reward for each text, null for one that the model cannot read whole."""
+
+    rewards: list[float | None]
 
 
 class LoadedVersion(Contract):

@@ -21,3 +21,12 @@ def drift_kl(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
     asks the policy to keep covering what the reference would say; it is zero where they agree.
     """
     return (reference_logps.exp() * (reference_logps - policy_logps)).sum(dim=-1)
+
+
+def centring_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """The squared sum of the two rewards of each pair, shape (pairs,).
+
+    A preference fixes differences of rewards alone; this keeps them around 0 without touching differences. Source:
+    Eisenstein et al. 2023, arXiv:2312.09244.
+    """
+    return (chosen + rejected) ** 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from trainer.contract.process import ProcessFacts, this_process
-from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, ServerState
+from trainer.contract.server import LoadedVersion, LoadVersion, PointAlias, RewardTexts, ServerState, TextRewards
 from trainer.contract.steps import Step, passing
 from trainer.serving.access import require_admin_token
 from trainer.serving.errors import ModelNotFoundError, ServingError, StoppingError
@@ -53,6 +53,14 @@ async def remove_alias(alias: str, server: TheServer) -> Response:
     """Forget an alias; what it pointed at stays loaded."""
     server.registry.remove_alias(alias)
     return Response(status_code=204)
+
+
+# Plain `def`, as for loading.
+@router.post("/rewards")
+def reward_texts(wanted: RewardTexts, server: TheServer) -> TextRewards:
+    """What a reward model thinks of some texts."""
+    check_name(wanted.reward_model.name, parameter="reward_model.name")
+    return TextRewards(rewards=server.rewarder.rewards(wanted))
 
 
 @router.get("/state", response_model_exclude_defaults=True)

@@ -9,6 +9,7 @@ import torch
 from fastapi import Depends, Request
 
 from trainer.serving.loading import Loader, check_name
+from trainer.serving.rewarding import Rewarder
 from trainer.serving.scheduling import Scheduler
 from trainer.serving.settings import ServerSettings
 from trainer.serving.versions import Registry
@@ -22,6 +23,7 @@ class ModelServer:
     registry: Registry
     scheduler: Scheduler
     loader: Loader
+    rewarder: Rewarder
 
 
 def start_model_server(settings: ServerSettings) -> ModelServer:
@@ -30,19 +32,15 @@ def start_model_server(settings: ServerSettings) -> ModelServer:
     registry = Registry(max_bytes=settings.max_model_bytes)
     scheduler = Scheduler(max_choices=settings.max_choices, max_waiting=settings.max_waiting)
     scheduler.start()
-    loader = Loader(
-        registry,
-        scheduler,
-        roots=settings.allowed_roots,
-        device=_device(settings.device),
-        max_threads=settings.threads,
-    )
+    device, roots = _device(settings.device), settings.allowed_roots
+    loader = Loader(registry, scheduler, roots=roots, device=device, max_threads=settings.threads)
+    rewarder = Rewarder(registry, scheduler, roots=roots, device=device, max_threads=settings.threads)
     for name, path in settings.models:
         loader.load_unchecked(name, path)
     for alias, version in settings.aliases:
         check_name(alias, parameter="alias")
         registry.point(alias, version)
-    return ModelServer(settings, registry, scheduler, loader)
+    return ModelServer(settings, registry, scheduler, loader, rewarder)
 
 
 def _device(name: str) -> torch.device:

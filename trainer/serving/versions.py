@@ -83,6 +83,8 @@ class Registry:
         """Unloaded, and still needed by requests under way."""
         self._aliases: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self.set_aside_bytes = 0
+        """Taken by what is no version."""
         self._lock = threading.Lock()
         self._uses = itertools.count(1)
 
@@ -176,8 +178,14 @@ class Registry:
                 self._retire(dropped_name)
                 log.info("Dropped %s to make room for %s", dropped_name, name)
 
+    def set_aside(self, count: int) -> None:
+        """Count so many bytes as taken by what is no version: a reward model."""
+        with self._lock:
+            self.set_aside_bytes = count
+
     def _no_room(self, name: str, needed_bytes: int) -> ModelMemoryError:
         held = [self._held_by(slot) for slot in [*self._slots.values(), *self._retired]]
+        held += [f"a reward model {_megabytes(self.set_aside_bytes)}"] if self.set_aside_bytes else []
         return ModelMemoryError(
             f"'{name}' needs {_megabytes(needed_bytes)}, and of {_megabytes(self._max_bytes)} for models "
             f"{_megabytes(self._used_bytes())} are taken: {'; '.join(held) or 'nothing'}. Point an alias elsewhere, "
@@ -198,7 +206,7 @@ class Registry:
         return sorted(idle, key=lambda slot: slot.last_used)
 
     def _used_bytes(self) -> int:
-        return _bytes_of(self._all_slots(), None)
+        return self.set_aside_bytes + _bytes_of(self._all_slots(), None)
 
     def _all_slots(self) -> list[_Slot]:
         return [*self._slots.values(), *self._retired]

@@ -63,6 +63,7 @@ class CampaignPlan:
     editable_days: int = 7
     content_warning: str = ""
     begins_with_draft: bool = False
+    picks_uncertain: bool = False
 
 
 def create_campaign(
@@ -200,7 +201,7 @@ def _checked_plan(session: Session, plan: CampaignPlan, *, kind: CampaignKind) -
 
 def _plan_of_writing(plan: CampaignPlan) -> CampaignPlan:
     """People write, each of them once for a prompt; the model writes nothing, unless it is what they begin with."""
-    plan = replace(plan, comparisons_per_prompt=1)
+    plan = replace(plan, comparisons_per_prompt=1, picks_uncertain=False)
     if not plan.begins_with_draft:
         return replace(plan, alias=None, pinned_version_id=None)
     if plan.alias is None and plan.pinned_version_id is None:
@@ -220,6 +221,8 @@ def _require_model(session: Session, plan: CampaignPlan) -> None:
         version = session.get(ModelVersion, plan.pinned_version_id)
         if version is None or (version.line_id != plan.line_id and not version.is_elsewhere):
             raise Invalid(_("There is no such version in this line. Choose another."))
+        if version.is_reward_model:
+            raise Invalid(_("%(name)s is a reward model, which writes nothing. Choose another.", name=version.name))
 
 
 def _columns(value: CampaignPlan | Question) -> dict[str, Any]:

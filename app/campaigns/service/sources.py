@@ -66,7 +66,8 @@ def list_model_sources(session: Session) -> list[ModelSource]:
     A line that can be trained is offered the models of other servers as well: they write, and it learns.
     """
     serving = _serving(session)
-    versions = session.scalars(select(ModelVersion).order_by(ModelVersion.line_id, ModelVersion.number.desc())).all()
+    order = (ModelVersion.line_id, ModelVersion.number.desc())
+    versions = session.scalars(select(ModelVersion).where(~ModelVersion.is_reward_model).order_by(*order)).all()
     elsewhere = [version for version in versions if version.is_elsewhere]
     sources: list[ModelSource] = []
     for line in session.scalars(select(ModelLine).order_by(ModelLine.name, ModelLine.id)):

@@ -5,6 +5,7 @@ meanwhile), keep those that differ most, store them. Killed anywhere, the next r
 stored; two runs at once do no more than one, for what is still wanted is looked at again before storing.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,20 +17,40 @@ from sqlalchemy.orm import Session
 from app.background import Workplace
 from app.campaigns.models import Campaign, CampaignKind
 from app.campaigns.service.sources import find_writer
-from app.comparisons.models import CampaignQueue, Comparison, ComparisonCompletion, ComparisonState, QueueState, Slot
+from app.comparisons.models import (
+    CampaignQueue,
+    Comparison,
+    ComparisonCompletion,
+    ComparisonState,
+    Picking,
+    QueueState,
+    Slot,
+)
 from app.database import get_row
-from app.deployments.model_server import ModelServerDown, ModelServerRefused, ensure_serving
+from app.deployments.model_server import (
+    ModelServerDown,
+    ModelServerRefused,
+    connected,
+    ensure_serving,
+    load_order,
+)
 from app.deployments.models import Endpoint, ModelVersion
+from app.deployments.service import find_reward_model
 from app.generation.completions_client import Drawn, PromptRefused, Sampling, VersionForgotten, draw_completions
 from app.generation.distinct import most_distinct
 from app.generation.elsewhere import draw_elsewhere
 from app.generation.models import Completion, CompletionSource, Prompt, PromptState
 from app.generation.normalising import text_sha256
 from app.generation.seeds import draw_seed
+from app.generation.uncertain import is_kept_as_before, most_uncertain
 from app.live.announcing import announce
 from app.queue import enqueue
 from app.wording import gettext as _
+from trainer.contract.base import Message
+from trainer.contract.server import LoadVersion, RewardTexts
 from trainer.contract.steps import Step, passing
+
+log = logging.getLogger(__name__)
 
 TRIES = 3
 """Draws of one prompt without enough distinct samples after which it is set aside."""
@@ -52,6 +73,8 @@ class Draft:
     samples: int
     count: int
     """Completions to show, K; one, for people to begin with."""
+    reward_model: LoadVersion | None = None
+    """Helps to choose those that are shown; None where they are chosen without."""
 
 
 def request_fill(session: Session, *, campaign_id: int, at: datetime | None = None) -> None:
@@ -125,8 +148,11 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
                 )
             continue
         passing(Step.GENERATION_DRAWN)
+        rewards = _rewards(place, draft, drawn)
         with place.session_factory.begin() as session:
-            store_comparison(session, draft=draft, drawn=drawn, campaign_id=campaign_id, now=place.clock())
+            store_comparison(
+                session, draft=draft, drawn=drawn, rewards=rewards, campaign_id=campaign_id, now=place.clock()
+            )
             passing(Step.GENERATION_STORING)
         passing(Step.GENERATION_STORED)
 
@@ -210,7 +236,16 @@ def next_draft(
         ),
         samples=1 if campaign.begins_with_draft else campaign.samples_drawn,
         count=1 if campaign.begins_with_draft else campaign.completions_per_comparison,
+        reward_model=_chooser(session, campaign, prompt),
     )
+
+
+def _chooser(session: Session, campaign: Campaign, prompt: Prompt) -> LoadVersion | None:
+    """The reward model that is to help, where the campaign wants that and this prompt is not left out of it."""
+    if not campaign.picks_uncertain or campaign.line_id is None or is_kept_as_before(prompt.text_sha256):
+        return None
+    version = find_reward_model(session, line_id=campaign.line_id)
+    return load_order(version) if version is not None else None
 
 
 def _with_system_prompt(campaign: Campaign, prompt: Prompt) -> list[dict[str, Any]]:
@@ -246,10 +281,31 @@ def _draw(place: Workplace, draft: Draft) -> list[Drawn]:
             raise ModelServerDown(error.message) from error
 
 
+def _rewards(place: Workplace, draft: Draft, drawn: list[Drawn]) -> list[float | None] | None:
+    """What the reward model thinks of the samples; None where none is to help, or it cannot: nobody waits for it."""
+    if draft.reward_model is None:
+        return None
+    prompt = [Message.model_validate(message) for message in draft.messages]
+    wanted = RewardTexts(reward_model=draft.reward_model, prompt=prompt, texts=[sample.text for sample in drawn])
+    try:
+        with connected(place.settings) as server:
+            return server.rewards(wanted)
+    except (ModelServerDown, ModelServerRefused) as error:
+        log.warning("Samples are chosen without %s: %s", draft.reward_model.name, error.message)
+        return None
+
+
 def store_comparison(
-    session: Session, *, draft: Draft, drawn: list[Drawn], campaign_id: int, now: datetime
+    session: Session,
+    *,
+    draft: Draft,
+    drawn: list[Drawn],
+    campaign_id: int,
+    now: datetime,
+    rewards: list[float | None] | None = None,
 ) -> Comparison | None:
-    """Keep the samples that differ most as a comparison with its slots; None where too few differ.
+    """Keep samples as a comparison with its slots: those that differ most or, where they have rewards, those whose
+    rewards lie closest together. None where too few differ.
 
     Also None where another run made this prompt's last comparison meanwhile, or a deployment came between.
     """
@@ -258,7 +314,10 @@ def store_comparison(
     prompt = session.get_one(Prompt, draft.prompt_id)
     if prompt.state is not PromptState.ACTIVE or not _still_wanted(session, campaign, draft):
         return None
-    kept = most_distinct([sample.text for sample in drawn], draft.count)
+    texts = [sample.text for sample in drawn]
+    kept, picked = most_distinct(texts, draft.count), Picking.DISTINCT
+    if rewards is not None and (uncertain := most_uncertain(texts, rewards, draft.count)) is not None:
+        kept, picked = uncertain, Picking.UNCERTAIN
     if kept is None:
         _note_failed_draw(prompt, draft)
         return None
@@ -269,6 +328,7 @@ def store_comparison(
         prompt_id=draft.prompt_id,
         redundancy=campaign.redundancy,
         model_version_id=draft.version_id,
+        picked=picked.value,
         created_at=now,
     )
     session.add_all([*completions, comparison])

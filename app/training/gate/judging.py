@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from app.training.gate.behaviour import behaviour_checks
 from app.training.gate.checks import Check, Verdict
 from app.training.gate.preferences import preference_checks
+from app.training.gate.rewards import reward_checks
 from app.wording import gettext as _
 from trainer.contract.report import Outcome, ProbeResult, Report
 
@@ -17,6 +18,7 @@ def judge(report: Report) -> list[Check]:
     return [
         *preference_checks(before.preferences, after.preferences),
         *behaviour_checks(before.behaviour, after.behaviour, report.samples),
+        *reward_checks(report.samples),
         probe_check(report.probes),
     ]
 

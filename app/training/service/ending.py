@@ -52,10 +52,15 @@ def _succeed(session: Session, run: Run, report: Report, *, model_path: str, now
         now=now,
         number=run.version_number,
         note=f"Run {run.id}",
+        is_reward_model=run.trains_reward_model,
     )
     passing(Step.REGISTRATION_ENTERING)
-    checks = judge(report)
     run.model_version = version
+    if run.trains_reward_model:
+        run.gate = []  # the gate is for what is to serve
+        _end(session, run, RunState.SUCCEEDED, _("The reward model is ready."), now=now)
+        return
+    checks = judge(report)
     run.gate = [check.model_dump(mode="json") for check in checks]
     deploys = run.deploys_when_passed and not (run.cancel_requested or run.pause_requested) and not is_blocked(checks)
     _end(session, run, RunState.SUCCEEDED, _outcome(checks, deploys=deploys), now=now)

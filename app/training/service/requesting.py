@@ -168,7 +168,9 @@ def find_run_under_way(session: Session, *, line_id: int) -> Run | None:
 
 
 def _last_run(session: Session, *, line_id: int, states: tuple[RunState, ...] | list[RunState]) -> Run | None:
-    query = select(Run).where(Run.line_id == line_id, Run.state.in_(states)).order_by(Run.id.desc()).limit(1)
+    """The newest run that trained the line's model; what a reward model has seen says nothing of that."""
+    its_model = Run.method != Method.REWARD_MODEL
+    query = select(Run).where(Run.line_id == line_id, Run.state.in_(states), its_model).order_by(Run.id.desc()).limit(1)
     return session.scalars(query).one_or_none()
 
 

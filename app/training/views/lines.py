@@ -159,7 +159,7 @@ def compare(
     """Runs and versions of the line side by side; without any, the list to choose them from."""
     runs, versions = ([each for each in ids if 0 < each < BEYOND_IDS] for ids in (run, version))
     side = side_by_side(session, line, run_ids=runs, version_ids=versions, person=person)
-    rows = run_rows(session, [line])
+    rows = [row for row in run_rows(session, [line]) if not row.run.trains_reward_model]
     base = base_version(session, line_id=line.id)
     return render(request, "training/compare.html", line=line, side=side, rows=rows, base=base, most=MOST_COLUMNS)
 
