@@ -34,7 +34,6 @@ from tests.real.converters import Convert, NotConvertible, hh_rlhf, oasst, qa_fe
 from trainer.contract.run import Hyperparameters, Method
 from trainer.groups import Group, PreferencePair, preference_groups, preference_pairs, sides
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import training_step
 from trainer.models import context_tokens, load_model
 from trainer.phases import Phase
 from trainer.preferences import Objective
@@ -42,6 +41,7 @@ from trainer.rankings import ranked_texts
 from trainer.reference import Reference, prepare_reference
 from trainer.snapshot import read_snapshot
 from trainer.starter import MODEL_FOLDER as STARTER
+from trainer.step import training_step
 
 PREFERENCE_ALONE = {"likelihood_weight": 0.0, "drift_weight": 0.0}
 SOURCES: dict[str, tuple[str, Convert]] = {

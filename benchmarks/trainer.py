@@ -32,10 +32,10 @@ from tests.factories.serving import byte_tokenizer
 from trainer.contract.run import Hyperparameters, Method
 from trainer.groups import Group, preference_pairs
 from trainer.logps import fitting_scorer
-from trainer.loop import training_step
 from trainer.preferences import Objective
 from trainer.rankings import Verdict
 from trainer.reference import Reference, prepare_reference
+from trainer.step import training_step
 
 VOCABULARY = 32_000
 BETA = 0.1

@@ -25,9 +25,9 @@ from trainer.adapters import decoder_layers, new_adapter, train_adapter_alone
 from trainer.contract.run import Hyperparameters, Method
 from trainer.groups import Group
 from trainer.logps import fitting_scorer
-from trainer.loop import training_step
 from trainer.preferences import Objective
 from trainer.reference import Reference, prepare_reference
+from trainer.step import training_step
 from trainer.trunk import kept_trunk
 
 RANK = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ from trainer.contract.run import (
 from trainer.errors import TrainerError
 from trainer.pace import Pace
 
+log = logging.getLogger(__name__)
+
 PROGRESS_FILE = "progress.json"
 PAUSE_POLL_SECONDS = 0.2
 
@@ -52,6 +55,11 @@ class RunCancelled(Exception):
 
 class RunInterrupted(Exception):
     """The trainer was told to leave; the run goes on when it is started again."""
+
+
+def say(message: str) -> None:
+    """Tell whoever started the trainer; its standard output is the run's log."""
+    log.info(message)
 
 
 @contextmanager

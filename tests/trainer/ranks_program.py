@@ -10,10 +10,10 @@ import torch
 from tests.factories.serving import random_model
 from tests.trainer.test_loop import dpo, pair, ranking, reference_for
 from trainer.logps import fitting_scorer
-from trainer.loop import training_step
 from trainer.memory import Limits
 from trainer.rankings import Verdict
 from trainer.ranks import joined
+from trainer.step import training_step
 
 
 def main(count: int, path: Path) -> None:

@@ -7,10 +7,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trainer.contract.run import Hyperparameters, Method
 from trainer.groups import Group
 from trainer.logps import fitting_scorer
-from trainer.loop import training_step
 from trainer.preferences import Objective
 from trainer.rankings import Verdict
 from trainer.reference import prepare_reference
+from trainer.step import training_step
 
 
 def large_model() -> LlamaForCausalLM:

@@ -11,12 +11,12 @@ from trainer.contract.run import Hyperparameters, Method
 from trainer.errors import DivergedError
 from trainer.groups import Group
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import groups_in_parts, training_step
 from trainer.memory import Limits
 from trainer.phases import Phase, batch_indices, limited, phase_at, rate_factor
 from trainer.preferences import Objective
 from trainer.rankings import Verdict
 from trainer.reference import KEPT_BYTES, Reference, prepare_reference
+from trainer.step import groups_in_parts, training_step
 
 
 def pair(number: int, *, weight: float = 1.0) -> Group:

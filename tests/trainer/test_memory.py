@@ -11,9 +11,9 @@ from tests.factories.serving import random_model
 from tests.trainer.test_loop import dpo, pair, policy_scorer, reference_for
 from trainer import memory
 from trainer.logps import Scores, fitting_scorer
-from trainer.loop import groups_in_parts, training_step
 from trainer.memory import Limits, bytes_left, bytes_per_token, fitting_limits, ran_out_of_memory
 from trainer.packing import Tree
+from trainer.step import groups_in_parts, training_step
 
 
 def test_a_token_takes_as_much_as_is_kept_of_it_and_twice_that_in_float64() -> None:

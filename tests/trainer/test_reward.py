@@ -21,7 +21,6 @@ from trainer.contract.report import HeldOutRewards, Outcome
 from trainer.contract.run import MODEL_FOLDER, REPORT_FILE, Budget, Hyperparameters, Method, Stage
 from trainer.errors import ModelError
 from trainer.groups import Group, preference_pairs
-from trainer.loop import part_losses, training_step
 from trainer.memory import Limits
 from trainer.models import is_reward_model, load_model
 from trainer.objectives.rankings import plackett_luce_loss
@@ -33,6 +32,7 @@ from trainer.reward.results import held_out_rewards
 from trainer.reward.scoring import NoReference, RewardScorer, fitting_reward_scorer
 from trainer.reward.training import as_reward_settings
 from trainer.run import ExitCode, run
+from trainer.step import part_losses, training_step
 
 PAIRS = [
     ("How are you?", "Fine, thank you!", "No."),

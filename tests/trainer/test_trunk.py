@@ -14,8 +14,8 @@ from trainer import trunk
 from trainer.adapters import adapter_parameters, decoder_layers, new_adapter, train_adapter_alone
 from trainer.groups import Group, Verdict
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import training_step
 from trainer.packing import trees_of
+from trainer.step import training_step
 from trainer.trunk import FrozenLayers, Kept, kept_trunk
 
 GROUPS = [*(pair(number) for number in range(5)), ranking(Verdict((2, 1, 3, 3), (0, 0, 0, 0), 1.0))]

@@ -1,0 +1,280 @@
+"""The stages of a run that trains a policy, one after the other: read from top to bottom.
+
+Every stage leaves what it found under `checkpoints/`, so a run taken up again after a kill goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trainer.chat import template_sha256, tokenizer_sha256
+from trainer.contract.files import read_json, weights_sha256, write_json
+from trainer.contract.run import (
+    CHECKPOINTS_FOLDER,
+    MODEL_FOLDER,
+    RunRequest,
+    Stage,
+)
+from trainer.contract.steps import Step, passing
+from trainer.errors import ModelError, TrainerError
+from trainer.evaluate import Examination, Measured, examination, measure
+from trainer.findings import Findings
+from trainer.following import Stepping, Take
+from trainer.logps import Scorer, fitting_scorer
+from trainer.loop import WATCHED_PAIRS, optimizer_for, taken_step, taken_up, train
+from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
+from trainer.memory import Limits, fitting_limits
+from trainer.models import context_tokens
+from trainer.phases import phase_at
+from trainer.ranks import Ranks
+from trainer.record import Recorder, say
+from trainer.reference import Reference, add_to_table, prepare_reference, read_table
+from trainer.reward.texts import rewarded, verified_reward_model
+from trainer.snapshot import Snapshot, read_snapshot
+from trainer.trunk import kept_trunk
+from trainer.tuning import (
+    Plan,
+    autocast_dtype,
+    needed_disk_bytes,
+    prepare,
+    settle,
+    trained_layers,
+    write_version,
+)
+from trainer.watching import Watcher
+
+BEFORE_FILE = "before.json"
+LIMITS_FILE = "limits.json"
+REFERENCE_FOLDER = "reference"
+TRUNK_FOLDER = "trunk"
+SMALL_MODEL_PARAMETERS = 4_000_000
+LEAST_FREE_BYTES = 2**20
+"""What must stay free on the disk, beside all that a run writes."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The policy in training, the frozen reference, and what is trained of the policy."""
+
+    policy: Scorer
+    tokenizer: PreTrainedTokenizerBase
+    reference: Scorer
+    plan: Plan
+    starts_at_reference: bool
+
+
+def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: Findings, ranks: Ranks) -> None:
+    torch.manual_seed(request.seed)
+    checkpoints = folder / CHECKPOINTS_FOLDER
+    with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
+        snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
+        findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
+        findings.hashes |= verified_reward_model(request)
+        models = _load_models(request, findings)
+        refuse_full_disk(folder, models.policy.model, models.plan)
+        found = material_of(request, snapshot, models.policy, models.tokenizer, findings)
+        exam = examination(
+            request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
+        )
+        findings.exam = exam
+        limits = kept_limits(checkpoints, models.policy, found)
+        models.policy.limits = models.reference.limits = limits
+        recorder.pace.most_seconds = request.budget.max_seconds or math.inf
+        watcher = _watcher(folder, models, exam, recorder)
+    passing(Step.TRAINING_LOADED)
+    with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(found.held_out)} held-out pairs."):
+        findings.before = _measured_before(checkpoints, models, exam, recorder, watcher)
+    passing(Step.TRAINING_MEASURED_BEFORE)
+    with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
+        reference = _reference(request, checkpoints, models, found, recorder)
+    passing(Step.TRAINING_REFERENCE_KNOWN)
+    with recorder.stage(Stage.TRAINING, f"Training on {found.spoken}."):
+        layers = trained_layers(models.policy.model, models.plan, request.hyperparameters)
+        with kept_trunk(models.policy, layers, checkpoints / TRUNK_FOLDER):
+            state = train(
+                models.policy,
+                phases=phases_of(request, found),
+                held_out=found.held_out,
+                reference=reference,
+                budget=request.budget,
+                seed=request.seed,
+                recorder=recorder,
+                checkpoints=checkpoints,
+                ranks=ranks,
+                watch=watcher.look,
+            )
+        findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
+        if state.stopped:
+            say(state.stopped)
+    settle(models.policy.model, models.plan)
+    with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
+        measured = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
+        findings.after = rewarded(measured, exam, models.policy.limits)
+    passing(Step.TRAINING_MEASURED_AFTER)
+    with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
+        write_version(models.policy.model, models.plan, folder / MODEL_FOLDER)
+        findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
+        recorder.row(1.0)
+    passing(Step.TRAINING_MODEL_WRITTEN)
+
+
+def _load_models(request: RunRequest, findings: Findings) -> Models:
+    prepared = prepare(request)
+    tokenizer, plan = prepared.tokenizer, prepared.plan
+    torch.set_num_threads(request.budget.threads or fitting_threads(prepared.policy))
+    if tokenizer_sha256(tokenizer) != tokenizer_sha256(prepared.reference_tokenizer):
+        raise ModelError(
+            f"{request.start.name} and its reference {request.reference.name} read text with different tokenizers. "
+            "Choose a reference of the same line."
+        )
+    findings.hashes |= {
+        "start": request.start.sha256,
+        "reference": request.reference.sha256,
+        "tokenizer": tokenizer_sha256(tokenizer),
+        "chat_template": template_sha256(tokenizer),
+    } | ({"base": plan.base.sha256} if plan.writes_adapter else {})
+    autocast = autocast_dtype(prepared.policy.device)
+    return Models(
+        policy=fitting_scorer(prepared.policy, autocast=autocast),
+        tokenizer=tokenizer,
+        reference=fitting_scorer(prepared.reference, autocast=autocast),
+        plan=plan,
+        starts_at_reference=request.start.sha256 == request.reference.sha256,
+    )
+
+
+def fitting_threads(model: PreTrainedModel) -> int:
+    """Torch's own choice; one for a model so small that threads would mostly wait for each other.
+
+    A rule rather than a measurement, as the numbers of a run depend on it to the last bit.
+    """
+    return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else torch.get_num_threads()
+
+
+def refuse_full_disk(folder: Path, model: PreTrainedModel, plan: Plan) -> None:
+    """Raise TrainerError where checkpoints and the trained model will not fit on the disk."""
+    needed = LEAST_FREE_BYTES + needed_disk_bytes(model, plan)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainerError(
+            f"The run needs {needed / 1e6:,.0f} MB on the disk that holds {folder}, which has {free / 1e6:,.0f} MB "
+            "left. Free some space, then start a new run."
+        )
+
+
+def material_of(
+    request: RunRequest, snapshot: Snapshot, policy: Scorer, tokenizer: PreTrainedTokenizerBase, findings: Findings
+) -> Material:
+    """What to train on and what is held out, whatever was left out being counted. Raises NothingToTrainOnError."""
+    context = context_tokens(policy.model)
+    most = min(context, request.hyperparameters.max_tokens or context)
+    found = material_for(request, snapshot, Tokenizing(tokenizer, most))
+    findings.material = found
+    findings.rankings = len(snapshot.train) + len(snapshot.held_out)
+    say(
+        f"{found.spoken} to train on, of {len(found.train)} comparisons; {len(found.held_out)} pairs held out; left "
+        f"out: {found.left_out}."
+    )
+    require_something(request, snapshot, found)
+    return found
+
+
+def kept_limits(checkpoints: Path, policy: Scorer, found: Material) -> Limits:
+    """How much goes through a model at once: as when the run first started, else what memory allows now."""
+    path = checkpoints / LIMITS_FILE
+    if not path.is_file():
+        write_json(path, fitting_limits(policy, [group.tree for group in (*found.train, *found.demonstrations)]))
+    return read_json(path, Limits)
+
+
+def _watcher(folder: Path, models: Models, exam: Examination, recorder: Recorder) -> Watcher:
+    return Watcher(
+        folder,
+        exam,
+        policy=models.policy,
+        reference=models.reference,
+        tokenizer=models.tokenizer,
+        training_seconds=lambda: recorder.seconds.get(Stage.TRAINING, 0.0),
+    )
+
+
+def _measured_before(
+    checkpoints: Path, models: Models, exam: Examination, recorder: Recorder, watcher: Watcher
+) -> Measured:
+    """The start as it was measured by an earlier start of this run, else measured now."""
+    path = checkpoints / BEFORE_FILE
+    if path.is_file():
+        return read_json(path, Measured)
+    reference = None if models.starts_at_reference else models.reference
+    measured = measure(models.policy, models.tokenizer, reference, exam, on_progress=recorder.tick)
+    measured = rewarded(measured, exam, models.policy.limits)
+    preferences = measured.results.preferences
+    pairs = preferences.pairs[:WATCHED_PAIRS]
+    recorder.row(
+        1.0,
+        message=f"Held-out accuracy before training: {preferences.accuracy}",
+        held_out_accuracy=preferences.accuracy,
+        held_out_pairs=len(pairs),
+        held_out_chosen_logp=fmean(pair.chosen_logp for pair in pairs) if pairs else None,
+        held_out_rejected_logp=fmean(pair.rejected_logp for pair in pairs) if pairs else None,
+        **watcher.look_at_the_start(),
+    )
+    write_json(path, measured)
+    return measured
+
+
+def _reference(
+    request: RunRequest, checkpoints: Path, models: Models, found: Material, recorder: Recorder
+) -> Reference:
+    """The reference's word on all completions: from this run's own notes, then from the shared cache, else computed."""
+    own = checkpoints / REFERENCE_FOLDER
+    shared = Path(request.reference_cache) / request.reference.sha256 if request.reference_cache else None
+    table = read_table(own) or (read_table(shared) if shared else {})
+    reference, added = prepare_reference(
+        models.reference,
+        found.sequences,
+        table=table,
+        with_distributions_of=found.preferred if request.hyperparameters.drift_weight > 0 else [],
+        on_progress=recorder.tick,
+    )
+    # The run's own notes come first: what it goes on with after a kill must not depend on what others cached.
+    if not own.is_dir():
+        add_to_table(own, {**table, **added})
+    if shared:
+        add_to_table(shared, added)
+    return reference
+
+
+def follower(request: RunRequest, folder: Path, ranks: Ranks) -> Stepping:
+    """What a rank that follows needs to take steps, from the run's own files."""
+    checkpoints = folder / CHECKPOINTS_FOLDER
+    findings = Findings()
+    snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
+    models = _load_models(request, findings)
+    found = material_of(request, snapshot, models.policy, models.tokenizer, findings)
+    models.policy.limits = models.reference.limits = read_json(checkpoints / LIMITS_FILE, Limits)
+    reference, _ = prepare_reference(
+        models.reference,
+        found.sequences,
+        table=read_table(checkpoints / REFERENCE_FOLDER),
+        with_distributions_of=found.preferred if request.hyperparameters.drift_weight > 0 else [],
+        on_progress=lambda share: None,
+    )
+    phases = phases_of(request, found)
+    optimizer = optimizer_for(models.policy, phases)
+    taken_up(checkpoints, models.policy, optimizer)
+
+    def take(order: Take) -> None:
+        phase, own_step = phase_at(phases, order.step)
+        taken_step(
+            models.policy, optimizer, phase, own_step, reference, anchor=order.anchor, seed=request.seed, ranks=ranks
+        )
+
+    return take
