@@ -276,7 +276,7 @@ def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metr
     asked = select(Run.cancel_requested, Run.pause_requested, Run.log, Run.warnings).where(Run.id == run_id)
     with place.session_factory.begin() as session:
         run = session.execute(asked).one()
-        warnings = warnings_of(metrics.in_order()) if news else []
+        warnings = warnings_of(metrics.in_order()) if metrics.evaluations_came else []
         known = {each["name"] for each in run.warnings}
         for new in (each for each in warnings if each.name not in known):
             add_to_log(folder / LOG_FILE, new.sentence, environment=place.settings.log_environment)
@@ -288,6 +288,7 @@ def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metr
             values["fraction"] = metrics.latest.fraction
             values["latest"] = metrics.latest.model_dump(mode="json", exclude_none=True)
             values["metrics"] = [row.model_dump(mode="json", exclude_none=True) for row in metrics.chart_rows()]
+        if metrics.evaluations_came:
             values["warnings"] = [each.model_dump(mode="json") for each in warnings]
             if metrics.message and not run.cancel_requested:
                 values["message"] = metrics.message

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from app.errors import Conflict
+from app.training.warning_signs import is_evaluation
 from app.wording import gettext as _
 from trainer.contract.files import read_json, write_json, write_whole
 from trainer.contract.logs import JsonLines, TextLines, is_json, readable
@@ -164,6 +165,8 @@ class Metrics:
     watched: Watched
     rows: dict[tuple[Stage, int], MetricsRow] = field(default_factory=dict)
     latest: MetricsRow | None = None
+    evaluations_came: bool = False
+    """Whether there was one among the rows that were read last."""
     message: str = ""
 
     @classmethod
@@ -174,6 +177,7 @@ class Metrics:
     def read_on(self) -> bool:
         """Take in the whole lines that came since; whether there were any. The last row of a step counts."""
         lines = self.lines.read_on()
+        self.evaluations_came = False
         for line in lines:
             try:
                 row = MetricsRow.model_validate_json(line)
@@ -181,7 +185,8 @@ class Metrics:
                 continue
             self.latest = row
             self.message = row.message or self.message
-            if row.loss is not None or row.held_out_accuracy is not None or row.sample_kl is not None:
+            self.evaluations_came |= is_evaluation(row)
+            if row.loss is not None or is_evaluation(row):
                 self.rows[row.stage, row.step] = row
         return bool(lines)
 
@@ -197,9 +202,7 @@ class Metrics:
 def thinned(rows: Iterable[MetricsRow], *, limit: int) -> list[MetricsRow]:
     """At most `limit` rows in order; those that evaluate come first, up to half of them, the rest is spread evenly."""
     every = list(rows)
-    evaluating = {
-        index for index, row in enumerate(every) if row.held_out_accuracy is not None or row.sample_kl is not None
-    }
+    evaluating = {index for index, row in enumerate(every) if is_evaluation(row)}
     if len(every) <= limit:
         return every
     kept = _spread(sorted(evaluating), limit // 2) | _spread(range(len(every)), limit - limit // 2)

@@ -101,7 +101,7 @@ def warnings_of(rows: Sequence[MetricsRow]) -> list[Warned]:
 
     Figures are those of the first time. Rows may be of any stage and are taken in order of their steps.
     """
-    looks = _with_samples_carried_on([row for row in rows if _is_evaluation(row)])
+    looks = _with_samples_carried_on([row for row in rows if is_evaluation(row)])
     steps = [row for row in rows if row.loss is not None]
     numbers = [row.step for row in steps]
     found: dict[str, Warned] = {}
@@ -119,10 +119,11 @@ def warnings_of(rows: Sequence[MetricsRow]) -> list[Warned]:
 
 def last_evaluation(rows: Sequence[MetricsRow]) -> int:
     """The step of the newest evaluation; 0 without any."""
-    return max((row.step for row in rows if _is_evaluation(row)), default=0)
+    return max((row.step for row in rows if is_evaluation(row)), default=0)
 
 
-def _is_evaluation(row: MetricsRow) -> bool:
+def is_evaluation(row: MetricsRow) -> bool:
+    """Whether the row tells what an evaluation found."""
     return row.held_out_accuracy is not None or row.sample_kl is not None
 
 
@@ -215,9 +216,12 @@ def _loses_the_chosen(history: History) -> Figures | None:
 
 
 def _learns_nothing(history: History) -> Figures | None:
-    if history.now.step < max(LOSS_LEAST_STEPS, LOSS_LEAST_SHARE * history.now.total_steps):
+    # Demonstrations, whose steps have no margin, may come before preferences: their losses are not the same thing.
+    has_margin = history.steps[-1].margin is not None if history.steps else False
+    steps = [row for row in history.steps if (row.margin is not None) is has_margin]
+    if len(steps) < max(LOSS_LEAST_STEPS, LOSS_LEAST_SHARE * history.now.total_steps):
         return None
-    windows = history.steps[:LOSS_WINDOW], history.steps[-LOSS_WINDOW:]
+    windows = steps[:LOSS_WINDOW], steps[-LOSS_WINDOW:]
     first, last = (fmean(row.loss for row in window if row.loss is not None) for window in windows)
     return {"first": f"{first:.3g}", "last": f"{last:.3g}"} if last > LOSS_LEFT * first else None
 

@@ -136,6 +136,15 @@ def test_a_loss_that_stands_still_is_warned_of_once_the_warm_up_is_over() -> Non
     assert names(training({}, loss=0.9)) == [], "20 steps are too few to tell"
 
 
+def test_a_loss_that_rises_where_preferences_follow_demonstrations_is_nothing() -> None:
+    demonstrations = [
+        each.model_copy(update={"loss": each.loss and each.loss / 2}) for each in training({}, {}, {}, {})[:41]
+    ]
+    assert names(demonstrations + training({}, {}, {}, {}, margin=0.1)[41:]) == []
+    still = training({}, {})[:41] + training({}, {}, {}, {}, {}, loss=0.9, margin=0.1)[41:]
+    assert [warned.first_step for warned in warnings_of(still)] == [80], "of preferences there must be enough, too"
+
+
 def test_a_warning_that_passes_is_kept_with_the_steps_at_which_it_was_so() -> None:
     rows = training({}, {"sample_kl": 0.4}, {"sample_kl": 0.3}, {})
     (warned,) = warnings_of(rows)
