@@ -64,7 +64,8 @@ def test_the_trainer_reads_a_snapshot_that_the_app_wrote(snapshot: Snapshot) -> 
     # The four-way ranking holds one tie among its six pairs, and one ranking by a criterion.
     assert dropped == {"tie": 2, "all_bad": 1, "criterion": 1}
     assert sum(ranking.all_bad for ranking in [*read.train, *read.held_out]) == 1
-    assert {ranking.weight / (len(ranking.ranks) - 1) for ranking in [*train, *held_out]} == {0.5, 1.0, 1 / 3}
+    verdicts = [ranking.verdict for ranking in [*train, *held_out]]
+    assert {verdict.weight / (len(verdict.ranks) - 1) for verdict in verdicts} == {0.5, 1.0, 1 / 3}
     made_here = next(each for each in [*train, *held_out] if each.prompt[-1].content == "Made here?")
     assert [turn.role for turn in made_here.prompt] == ["system", "user"]
 
