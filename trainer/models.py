@@ -41,8 +41,6 @@ def load_model(
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder. Raises ModelError."""
     _check_folder(folder)
-    if is_reward_model(folder):
-        raise ModelError(f"{folder} holds a reward model, which writes no text. Choose a language model.")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -54,6 +52,8 @@ def load_weights(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
     _check_folder(folder)
     if is_adapter(folder):
         raise ModelError(f"{folder} holds an adapter, where a model is needed that stands by itself.")
+    if is_reward_model(folder):
+        raise ModelError(f"{folder} holds a reward model, which writes no text. Choose a language model.")
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype
@@ -120,7 +120,7 @@ def is_reward_model(folder: Path) -> bool:
     """Whether a folder's head gives a number instead of tokens, as its config says."""
     try:
         named = json.loads((folder / "config.json").read_bytes()).get("architectures") or []
-    except (ValueError, AttributeError):  # whoever loads it says so
+    except (OSError, ValueError, AttributeError):  # whoever loads it says so
         return False
     return any(str(name).endswith("ForSequenceClassification") for name in named)
 

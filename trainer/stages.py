@@ -71,6 +71,9 @@ class Models:
 
 
 def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: Findings, ranks: Ranks) -> None:
+    """All stages; what they find is in `findings` as soon as it is known. Raises TrainerError, RunCancelled,
+    RunInterrupted and RanksLostError.
+    """
     torch.manual_seed(request.seed)
     checkpoints = folder / CHECKPOINTS_FOLDER
     with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):

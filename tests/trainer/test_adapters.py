@@ -29,10 +29,11 @@ from trainer.contract.files import weights_sha256
 from trainer.contract.run import MODEL_FOLDER, Hyperparameters, ModelRef, RunRequest, SnapshotRef, Tuning
 from trainer.errors import ModelError
 from trainer.evaluate import held_out_preferences
-from trainer.groups import preference_groups, preference_pairs, ranked_texts
+from trainer.groups import preference_groups, preference_pairs
 from trainer.logps import fitting_scorer
 from trainer.models import load_model, verify_model
 from trainer.packing import Tokens, trees_of
+from trainer.rankings import ranked_texts
 from trainer.record import Recorder
 from trainer.run import ExitCode, read_request, run
 from trainer.snapshot import read_snapshot

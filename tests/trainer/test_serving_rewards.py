@@ -13,8 +13,8 @@ from tests.factories.serving import random_model, save
 from trainer.chat import completion_token_ids, prompt_token_ids
 from trainer.contract.base import Message
 from trainer.contract.files import weights_sha256
+from trainer.models import stored_parameters
 from trainer.reward.model import load_reward_model, write_reward_model
-from trainer.serving.folders import stored_parameters
 
 PROMPT = [{"role": "user", "content": "Say something."}]
 

@@ -166,13 +166,14 @@ class Registry:
         """
         with self._lock:
             kept = self._all_slots()
+            room = self._max_bytes - self.set_aside_bytes - needed_bytes
             dropped: list[str] = []
             for idle in self._idle_without_alias():
-                if _bytes_of(kept, on) + needed_bytes <= self._max_bytes:
+                if _bytes_of(kept, on) <= room:
                     break
                 dropped.append(idle.version.name)
                 kept.remove(idle)
-            if _bytes_of(kept, on) + needed_bytes > self._max_bytes:
+            if _bytes_of(kept, on) > room:
                 raise self._no_room(name, needed_bytes)
             for dropped_name in dropped:
                 self._retire(dropped_name)
