@@ -17,7 +17,7 @@ import random
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -161,15 +161,17 @@ def real(folder: Path, *, epochs: float) -> None:
                 f"| {len(preference_pairs(task.train))} | {task.left_out} | {len(task.held_out)} "
                 f"| {with_interval(task.scorer(), task.held_out)} "
             )
-            arms = {
-                "Palate, preference alone": palate(task, epochs=epochs, seed=1, **PREFERENCE_ALONE),
-                "Palate, defaults": palate(task, epochs=epochs, seed=1),
-                "TRL": trl(task, epochs=epochs, seed=1),
+            arms: dict[str, Callable[[], tuple[Scorer, float]]] = {
+                "Palate, preference alone": lambda task=task: palate(task, epochs=epochs, seed=1, **PREFERENCE_ALONE),
+                "Palate, defaults": lambda task=task: palate(task, epochs=epochs, seed=1),
+                "TRL": lambda task=task: trl(task, epochs=epochs, seed=1),
             }
-            ours = arms["Palate, preference alone"][1]
-            for arm, (scorer, seconds) in arms.items():
+            first = 0.0
+            for arm, train in arms.items():
+                scorer, seconds = train()
+                first = first or seconds
                 after = with_interval(scorer, task.held_out)
-                print(f"{told}| {arm} | {after} | {seconds:.1f} | {seconds / ours:.2f} |", flush=True)
+                print(f"{told}| {arm} | {after} | {seconds:.1f} | {seconds / first:.2f} |", flush=True)
 
 
 def starter_task(*, seed: int) -> Task:
