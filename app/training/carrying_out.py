@@ -290,8 +290,8 @@ def _note_progress(place: Workplace, *, run_id: int, folder: Path, metrics: Metr
             values["metrics"] = [row.model_dump(mode="json", exclude_none=True) for row in metrics.chart_rows()]
         if metrics.evaluations_came:
             values["warnings"] = [each.model_dump(mode="json") for each in warnings]
-            if metrics.message and not run.cancel_requested:
-                values["message"] = metrics.message
+        if news and metrics.message and not run.cancel_requested:
+            values["message"] = metrics.message
         if values:
             session.execute(update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING).values(values))
             announce(session, "run", run_id)
