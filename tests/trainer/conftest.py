@@ -12,6 +12,7 @@ from tests.factories.serving import lettered_model, random_model, save
 from tests.factories.snapshots import Row, ranking_row, write_run, write_snapshot
 from trainer.contract.base import Message
 from trainer.contract.run import Budget, EvaluationSampling, Hyperparameters, ProbePrompt, SnapshotRef
+from trainer.record import Recorder
 
 MakeRun = Callable[..., Path]
 
@@ -80,3 +81,22 @@ def running(models: Path) -> Iterator[Running]:
         arguments += ["--model", f"{name}={models / name}"]
     with serving(arguments, {"PALATE_MODEL_SERVER_TOKEN": TOKEN}) as running:
         yield running
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, *rows: int) -> None:
+    """Have the process of a run end, as by Ctrl-C, in the place of so many rows of its metrics: at the first number,
+    then after as many rows more as the next says, and so on.
+    """
+    ends = iter(rows)
+    left = next(ends)
+    real_row = Recorder.row
+
+    def row(self: Recorder, share: float, **figures: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            left = next(ends, 0)
+            raise KeyboardInterrupt
+        real_row(self, share, **figures)
+
+    monkeypatch.setattr(Recorder, "row", row)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.factories.adapters import moved, write_moved
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import model_ref, write_run
-from tests.trainer.conftest import QUICK, MakeRun
+from tests.trainer.conftest import QUICK, MakeRun, interrupt_at
 from tests.trainer.test_run import failed, numbers_of, report_of
 from trainer import memory
 from trainer.__main__ import main
@@ -34,7 +34,6 @@ from trainer.logps import fitting_scorer
 from trainer.models import load_model, verify_model
 from trainer.packing import Tokens, trees_of
 from trainer.rankings import ranked_texts
-from trainer.record import Recorder
 from trainer.run import ExitCode, read_request, run
 from trainer.snapshot import read_snapshot
 from trainer.tuning import LORA_ABOVE_PARAMETERS, needed_disk_bytes, planned, prepare
@@ -250,17 +249,7 @@ def test_an_interrupted_run_with_lora_ends_with_the_same_numbers(
         unbroken = make_run("unbroken", hyperparameters=settings)
         assert run(unbroken) == ExitCode.DONE
     folder = make_run("broken", hyperparameters=settings)
-    written = 0
-    real_row = Recorder.row
-
-    def row(self: Recorder, share: float, **figures: Any) -> None:
-        nonlocal written
-        written += 1
-        if written == rows_until_interrupted:
-            raise KeyboardInterrupt
-        real_row(self, share, **figures)
-
-    monkeypatch.setattr(Recorder, "row", row)
+    interrupt_at(monkeypatch, rows_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(folder)
     monkeypatch.setattr(memory, "bytes_left", lambda device: 0)

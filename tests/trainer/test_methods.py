@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from tests.factories.snapshots import Row, demonstration_row, ranking_row, write_snapshot
-from tests.trainer.conftest import QUICK, MakeRun, vowel_rows
+from tests.trainer.conftest import QUICK, MakeRun, interrupt_at, vowel_rows
 from tests.trainer.test_run import metrics_of, numbers_of, report_of
 from trainer.contract.report import Outcome, Report
 from trainer.contract.run import Budget, Hyperparameters, Method, SnapshotRef
 from trainer.logps import fitting_scorer
 from trainer.models import load_model
 from trainer.packing import Tokens
-from trainer.record import Recorder
 from trainer.run import ExitCode, run
 
 SPLITS = ["train"] * 6 + ["eval"]
@@ -123,19 +122,7 @@ def test_anchors_phases_and_the_best_weights_outlive_an_interruption(
     unbroken = make_run("unbroken", **request)
     carried_out(unbroken)
     folder = make_run("broken", **request)
-    real_row = Recorder.row
-    until = iter([18, 12, 5])
-    left = next(until)
-
-    def row(self: Recorder, share: float, **figures: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            left = next(until, -1)
-            raise KeyboardInterrupt
-        real_row(self, share, **figures)
-
-    monkeypatch.setattr(Recorder, "row", row)
+    interrupt_at(monkeypatch, 18, 12, 5)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             run(folder)

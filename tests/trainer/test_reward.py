@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import model_ref, ranking_row, write_snapshot
-from tests.trainer.conftest import QUICK, MakeRun, vowel_rows
+from tests.trainer.conftest import QUICK, MakeRun, interrupt_at, vowel_rows
 from tests.trainer.test_run import metrics_of, numbers_of, report_of
 from trainer import memory
 from trainer.chat import completion_token_ids, prompt_token_ids
@@ -26,7 +26,6 @@ from trainer.models import is_reward_model, load_model
 from trainer.objectives.rankings import plackett_luce_loss
 from trainer.preferences import Objective, Said, group_loss
 from trainer.rankings import Verdict
-from trainer.record import Recorder
 from trainer.reward.model import load_reward_model, padding_token_id
 from trainer.reward.results import held_out_rewards
 from trainer.reward.scoring import NoReference, RewardScorer, fitting_reward_scorer
@@ -307,16 +306,7 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_numbers(
 ) -> None:
     unbroken, folder = make_run("unbroken", **REWARDING), make_run("broken", **REWARDING)
     assert run(unbroken) == ExitCode.DONE
-    written, real_row = 0, Recorder.row
-
-    def row(self: Recorder, share: float, **figures: Any) -> None:
-        nonlocal written
-        written += 1
-        if written == rows_until_interrupted:
-            raise KeyboardInterrupt
-        real_row(self, share, **figures)
-
-    monkeypatch.setattr(Recorder, "row", row)
+    interrupt_at(monkeypatch, rows_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(folder)
     assert not (folder / REPORT_FILE).exists()

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import model_ref, ranking_row, write_snapshot
-from tests.trainer.conftest import QUICK, MakeRun, vowel_rows
+from tests.trainer.conftest import QUICK, MakeRun, interrupt_at, vowel_rows
 from trainer import memory
 from trainer.contract.files import read_json, weights_sha256, write_json
 from trainer.contract.report import Outcome, Report
@@ -38,7 +38,7 @@ from trainer.contract.run import (
     Stage,
 )
 from trainer.models import load_model
-from trainer.record import Recorder, run_lock
+from trainer.record import run_lock
 from trainer.run import ExitCode, run
 
 VARYING = {"started_at", "finished_at", "resumed", "seconds", "run_id"}
@@ -140,17 +140,7 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_numbers(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, rows_until_interrupted: int, unbroken: Path
 ) -> None:
     folder = make_run("broken")
-    written = 0
-    real_row = Recorder.row
-
-    def row(self: Recorder, share: float, **figures: Any) -> None:
-        nonlocal written
-        written += 1
-        if written == rows_until_interrupted:
-            raise KeyboardInterrupt
-        real_row(self, share, **figures)
-
-    monkeypatch.setattr(Recorder, "row", row)
+    interrupt_at(monkeypatch, rows_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(folder)
     assert not (folder / REPORT_FILE).exists()
