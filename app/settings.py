@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     trainer_processes: int = Field(default=1, ge=1, le=64)
     """Processes that share out a training run, started by torchrun: one per GPU, or 1."""
 
+    trainer_sharded: bool = False
+    """Whether each of several such processes holds a share of the model alone (FSDP), rather than all of it."""
+
     @property
     def is_secure(self) -> bool:
         """Whether people reach the app over HTTPS."""

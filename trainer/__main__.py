@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "SIGTERM or Ctrl-C: the same command goes on with the run.",
     )
     run.add_argument("folder", type=Path, help="run folder that holds request.json")
+    run.add_argument(
+        "--sharded",
+        action="store_true",
+        help="where torchrun starts several processes, have each hold a share of the models alone (FSDP)",
+    )
     merge = commands.add_parser(
         "merge",
         help="write an adapter and its base as one model folder",
@@ -54,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "merge":
         return carry_out_merge(options.folder, options.out, base=options.base)
-    return carry_out_run(options.folder)
+    return carry_out_run(options.folder, sharded=options.sharded)
 
 
-def carry_out_run(folder: Path) -> int:
+def carry_out_run(folder: Path, *, sharded: bool = False) -> int:
     """Import what training needs, which takes seconds, and carry out the run."""
     with kept_for_good():
         from transformers.utils import logging
@@ -68,7 +73,7 @@ def carry_out_run(folder: Path) -> int:
     configure_logs("trainer", stream=sys.stdout)
 
     logging.disable_progress_bar()
-    return int(run(folder, must_leave=leave_on_signal()))
+    return int(run(folder, must_leave=leave_on_signal(), sharded=sharded))
 
 
 def carry_out_merge(folder: Path, out: Path, *, base: Path | None) -> int:

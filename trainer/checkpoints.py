@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -15,6 +16,9 @@ from transformers import PreTrainedModel
 from trainer.anchors import RunningMean
 from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError
+from trainer.following import Gather, tell
+from trainer.ranks import ALONE, Ranks
+from trainer.sharding import is_sharded, load_moments, load_weights, settle, whole
 from trainer.stopping import Progress
 
 STATE_FILE = "state.pt"
@@ -39,15 +43,13 @@ class TrainingState:
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+    folder: Path, state: TrainingState, model: PreTrainedModel, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE
 ) -> None:
-    """Write `folder/step-N`, then delete all but the newest ones."""
-    content = {
-        "state": asdict(state),
-        "model": trained_weights(model),
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-    }
+    """Write `folder/step-N`, then delete all but the newest ones. It is the same whether or not a model is sharded."""
+    if is_sharded(model):
+        tell(ranks, Gather(with_moments=True))
+    weights, moments = whole_state(model, optimizer)
+    content = {"state": asdict(state), "model": weights, "optimizer": moments, "rng": torch.get_rng_state()}
     with written_whole(folder / f"step-{state.step}") as part:
         torch.save(content, part / STATE_FILE)
         passing(Step.TRAINING_CHECKPOINT_WRITING)
@@ -67,28 +69,42 @@ def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.op
     if not found:
         return TrainingState()
     content = torch.load(found[-1] / STATE_FILE, weights_only=True)
-    model.load_state_dict(content["model"], strict=False)
+    load_weights(model, content["model"])
     if missing := trained_weights(model).keys() - content["model"].keys():
         raise ModelError(f"{found[-1]} belongs to another training: it lacks {min(missing)}. Start a new run.")
-    optimizer.load_state_dict(content["optimizer"])
+    load_moments(optimizer, content["optimizer"])
     torch.set_rng_state(content["rng"])
     state = content["state"]
     state["rewards"], state["progress"] = RunningMean(**state["rewards"]), Progress(**state["progress"])
     return TrainingState(**state)
 
 
-def save_best(folder: Path, step: int, model: PreTrainedModel) -> None:
+def save_best(folder: Path, step: int, model: PreTrainedModel, ranks: Ranks = ALONE) -> None:
     """Keep the weights of a step, which is the best so far, until a checkpoint knows of a better one."""
     path = folder / _BEST.format(step=step)
     part = path.with_name(f".{path.name}.part")
-    torch.save(trained_weights(model), part)
+    if is_sharded(model):
+        tell(ranks, Gather(with_moments=False))
+    torch.save(whole_state(model)[0], part)
     _flush(part)
     part.rename(path)
 
 
 def restore_best(folder: Path, step: int, model: PreTrainedModel) -> None:
     """Put back the weights of the best step."""
-    model.load_state_dict(torch.load(folder / _BEST.format(step=step), weights_only=True), strict=False)
+    load_weights(model, torch.load(folder / _BEST.format(step=step), weights_only=True))
+
+
+def whole_state(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer | None = None, *, keep: bool = True
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What training changes of a model, and an optimizer's state, for writing. Of a sharded model all ranks must ask,
+    and those that do not `keep` it get no tensors."""
+    settle(model)
+    moments = optimizer.state_dict() if optimizer else {}
+    if not is_sharded(model):
+        return trained_weights(model), moments
+    return whole(trained_weights(model), keep=keep), whole(moments, keep=keep)
 
 
 def trained_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:

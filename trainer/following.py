@@ -1,4 +1,4 @@
-"""What a rank that does not lead does: the same steps on its share of each batch, whenever the leader says so."""
+"""What the leader tells the other ranks, and how they listen. What they then do is in `follower`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from trainer.errors import TrainerError
 from trainer.ranks import Ranks, RanksLostError
@@ -14,8 +15,28 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Load:
+    """Load the models, and what to train on."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask the reference for what the drift term compares with."""
+
+
+@dataclass(frozen=True)
 class Begin:
-    """The reference is known and checkpoints lie ready: load all that training needs."""
+    """The reference is known and checkpoints lie ready: take them up."""
+
+
+@dataclass(frozen=True)
+class Agree:
+    """Say whether all that was prepared so far could be."""
+
+
+@dataclass(frozen=True)
+class Divide:
+    """Keep a share of the models alone, from here on."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +47,33 @@ class Take:
     anchor: float
 
 
-Order = Begin | Take
-Stepping = Callable[[Take], None]
-"""Takes a step."""
+@dataclass(frozen=True)
+class Lend:
+    """The leader is about to do a forward of a sharded model: take part."""
+
+    model: Literal["policy", "reference"]
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Put the weights of the sharded policy together, for the leader to write them."""
+
+    with_moments: bool
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Put back the weights of the best step."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Training is over: turn the policy into what will be served."""
+
+
+Order = Load | Ask | Begin | Agree | Divide | Take | Lend | Gather | Restore | Settle
 
 
 @contextmanager
@@ -42,25 +87,41 @@ def leading(ranks: Ranks) -> Iterator[None]:
                 ranks.tell(None)
 
 
-def follow(ranks: Ranks, prepare: Callable[[], Stepping]) -> None:
-    """Heed the leader until it dismisses this rank. A fault here is told to the leader at the next step."""
-    step: Stepping | None = None
+def tell(ranks: Ranks, order: Order) -> None:
+    """Have the others carry out an order. Raises TrainerError where they are to agree and one of them does not."""
+    if ranks.count > 1:
+        ranks.tell(order)
+        if isinstance(order, Agree):
+            ranks.agree(None)
+
+
+def follow(ranks: Ranks, heed: Callable[[Order], None]) -> None:
+    """Heed the leader until it dismisses this rank.
+
+    What went wrong while it prepared is told when the leader asks, what goes wrong in a step within it. Of sharded
+    models, whose ranks wait for each other everywhere, any fault but the first kind ends the group.
+    """
     fault: str | None = None
     while (order := _told(ranks)) is not None:
         try:
-            if isinstance(order, Take):
-                assert step is not None, "the leader begins before it takes a step"
-                step(order)
-                continue
-            try:
-                step = prepare()
-            except Exception as error:
-                log.exception("This rank could not prepare")
-                fault = f"Rank {ranks.rank} of {ranks.count} could not prepare: {error}"
-            ranks.agree(fault)
+            if isinstance(order, Agree):
+                ranks.agree(fault)
+            elif isinstance(order, Load | Begin) or (isinstance(order, Ask) and not ranks.sharded):
+                fault = fault or _fault_of(ranks, heed, order)
+            else:
+                heed(order)
         except TrainerError as error:
             log.warning("The leader has been told", extra={"fields": {"reason": str(error)}})
 
 
 def _told(ranks: Ranks) -> Order | None:
     return ranks.tell()
+
+
+def _fault_of(ranks: Ranks, heed: Callable[[Order], None], order: Order) -> str | None:
+    try:
+        heed(order)
+    except Exception as error:
+        log.exception("This rank could not prepare")
+        return f"Rank {ranks.rank} of {ranks.count} could not prepare: {error}"
+    return None

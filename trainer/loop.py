@@ -19,7 +19,7 @@ from trainer.anchors import kl_anchor
 from trainer.checkpoints import TrainingState, restore_best, restore_checkpoint, save_best, save_checkpoint
 from trainer.contract.run import Budget, Method, Stage
 from trainer.contract.steps import Step, passing
-from trainer.following import Begin, Take
+from trainer.following import Agree, Begin, Restore, Take, tell
 from trainer.groups import Group, PreferencePair, sides
 from trainer.logps import Scorer
 from trainer.memory import Limits
@@ -29,6 +29,7 @@ from trainer.rankings import UNPAIRED
 from trainer.ranks import ALONE, Ranks
 from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
+from trainer.sharding import settle
 from trainer.step import favoured, training_step
 from trainer.stopping import why_stop
 
@@ -62,14 +63,13 @@ def train(
     steps = sum(phase.steps for phase in phases)
     optimizer = optimizer_for(scorer, phases)
     state = taken_up(checkpoints, scorer, optimizer)
-    if ranks.count > 1:
-        ranks.tell(Begin())
-        ranks.agree(None)
+    tell(ranks, Begin())
+    tell(ranks, Agree())
     while not state.finished:
         try:
             recorder.heed_control()
         except RunInterrupted:
-            save_checkpoint(checkpoints, state, policy, optimizer)
+            save_checkpoint(checkpoints, state, policy, optimizer, ranks)
             raise
         step = state.step + 1
         phase, own_step = phase_at(phases, step)
@@ -88,7 +88,7 @@ def train(
         if evaluates:
             figures |= watch(step, state.finished)
         if evaluates and budget.stop_after_evaluations and state.progress.best_step == step:
-            save_best(checkpoints, step, policy)
+            save_best(checkpoints, step, policy, ranks)
         recorder.row(
             step / steps,
             message=_spoken(step, steps, figures),
@@ -100,15 +100,17 @@ def train(
         )
         passing(Step.TRAINING_STEPPED)
         if state.finished or step % budget.checkpoint_every_steps == 0:
-            save_checkpoint(checkpoints, state, policy, optimizer)
+            save_checkpoint(checkpoints, state, policy, optimizer, ranks)
             recorder.keep_time()
     if budget.stop_after_evaluations and state.progress.best_step:
+        tell(ranks, Restore(state.progress.best_step))
         restore_best(checkpoints, state.progress.best_step, policy)
     return state
 
 
 def optimizer_for(scorer: Scorer, phases: Sequence[Phase]) -> torch.optim.Optimizer:
     """AdamW over what is trained."""
+    settle(scorer.model)
     weight_decay = phases[0].objective.settings.weight_decay
     trained = [parameter for parameter in scorer.model.parameters() if parameter.requires_grad]
     return torch.optim.AdamW(trained, weight_decay=weight_decay, fused=True)
@@ -137,8 +139,7 @@ def _phase_step(  # noqa: PLR0917
     """One step of a phase: the comparisons trained on, and the metrics."""
     chosen = phase.batch(own_step, seed=seed)
     objective = anchored(phase, chosen, scorer, reference, state)
-    if ranks.count > 1:
-        ranks.tell(Take(step, objective.anchor))
+    tell(ranks, Take(step, objective.anchor))
     figures = taken_step(scorer, optimizer, phase, own_step, reference, anchor=objective.anchor, seed=seed, ranks=ranks)
     if objective.method in UNPAIRED:
         figures["anchor"] = objective.anchor

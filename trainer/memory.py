@@ -47,15 +47,20 @@ class Limits(Contract):
         return self.tokens > _LEAST_TOKENS or self.logits > _LEAST_LOGITS
 
 
-def fitting_limits(scorer: Scorer, trees: Sequence[Tree] = ()) -> Limits:
+def fitting_limits(
+    scorer: Scorer, trees: Sequence[Tree] = (), *, device: torch.device | None = None, shares: int = 1
+) -> Limits:
     """What memory allows now, at most the defaults: more would be no faster.
 
     Gradients and their two moments, of what is trained, come first. Where the longest of `trees`, which is never
-    divided, does not fit, layers keep less.
+    divided, does not fit, layers keep less. A model that is yet to go to `device`, one of so many `shares` of it, takes
+    room there too.
     """
     most = Limits()
+    device = device or scorer.model.device
     trained = sum(parameter.nbytes for parameter in scorer.model.parameters() if parameter.requires_grad)
-    room = int(SHARE * max(0, bytes_left(scorer.model.device) - 3 * trained))
+    to_come = 0 if device == scorer.model.device else sum(weight.nbytes for weight in scorer.model.parameters())
+    room = int(SHARE * max(0, bytes_left(device) - (3 * trained + 2 * to_come) // shares))
     each = bytes_per_token(scorer)
     recompute = max((scorer.read_tokens([tree]) for tree in trees), default=0) * each > room // 2
     if recompute:

@@ -44,6 +44,8 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+    sharded: bool = False
+    """Whether each holds a share of the models alone (`sharding`)."""
 
     @property
     def leads(self) -> bool:
@@ -92,6 +94,10 @@ class Ranks:
             _surviving(lambda: dist.broadcast_object_list(box, src=0))
         return box[0]  # type: ignore[no-any-return]
 
+    def most(self, number: int) -> int:
+        """The largest of the numbers that the ranks name."""
+        return max(self._gathered(number)) if self.count > 1 else number
+
     def _gathered(self, value: T) -> list[T]:
         found: list[Any] = [None] * self.count
         _surviving(lambda: dist.all_gather_object(found, value))
@@ -102,8 +108,8 @@ ALONE = Ranks()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The group that torchrun announces; alone where it announces none."""
+def joined(*, sharded: bool = False) -> Iterator[Ranks]:
+    """The group that torchrun announces; alone where it announces none. `sharded` is for groups."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
@@ -112,7 +118,7 @@ def joined() -> Iterator[Ranks]:
         dist.init_process_group("cpu:gloo,cuda:nccl", timeout=LONGEST_WAIT)
     else:
         dist.init_process_group("gloo", timeout=LONGEST_WAIT)
-    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), sharded)
     if ranks.leads and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # with torchrun gone it leaves; the others then may
     try:
@@ -131,7 +137,22 @@ def _surviving(collective: Callable[[], object]) -> None:
     try:
         collective()
     except RuntimeError as error:
-        raise RanksLostError(f"A process of the group is gone ({str(error).splitlines()[0]}).") from error
+        raise RanksLostError(_lost(error)) from error
+
+
+@contextmanager
+def noticing_lost_ranks() -> Iterator[None]:
+    """For work within which a model's own collectives run: raises RanksLostError where they fail as a peer is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise RanksLostError(_lost(error)) from error
+        raise
+
+
+def _lost(error: RuntimeError) -> str:
+    return f"A process of the group is gone ({str(error).splitlines()[0]})."
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:

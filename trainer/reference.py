@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +29,39 @@ LogpTable = dict[str, float]
 """log p(completion | prompt) in nats by `sequence_key`."""
 
 
-class Reference:
-    """The frozen model that training is measured against. `hidden` and `distributions` are kept by sequence, as far as
-    memory allows: hidden states (completion tokens, width), or distributions (completion tokens, vocabulary)."""
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a reference by sequence, as far as memory allows: distributions (completion tokens, vocabulary),
+    or hidden states (completion tokens, width), or neither."""
 
-    def __init__(
-        self,
-        scorer: Scorer,
-        table: LogpTable,
-        *,
-        distributions: dict[Tokens, Tensor] | None = None,
-        hidden: dict[Tokens, Tensor] | None = None,
-    ) -> None:
+    distributions: dict[Tokens, Tensor] | None = None
+    hidden: dict[Tokens, Tensor] | None = None
+
+
+class Reference:
+    """The frozen model that training is measured against: log-probabilities by `sequence_key`, and what is kept."""
+
+    def __init__(self, scorer: Scorer, table: LogpTable, kept: Kept) -> None:
         self.scorer = scorer
         self._table = table
-        self._distributions = distributions
-        self._hidden = hidden
+        self.kept = kept
 
     def logps(self, sequences: Sequence[Tokens]) -> Tensor:
         """log p(completion | prompt) of each sequence, float64, shape (sequences,); KeyError for one unknown."""
         return torch.tensor([self._table[sequence_key(sequence)] for sequence in sequences], dtype=torch.float64)
 
+    @property
+    def reads_anew(self) -> bool:
+        """Whether `distributions` takes a forward of the model."""
+        return self.kept == Kept()
+
     def distributions(self, trees: Sequence[Tree]) -> Tensor:
         """Log-probabilities of the vocabulary at each completion token of the trees, shape (tokens, vocabulary)."""
         sequences = [sequence for tree in trees for sequence in tree.sequences]
-        if self._distributions is not None:
-            return torch.cat([self._distributions[sequence] for sequence in sequences])
-        if self._hidden is not None:
-            return self.scorer.distributions_from(torch.cat([self._hidden[sequence] for sequence in sequences]))
+        if self.kept.distributions is not None:
+            return torch.cat([self.kept.distributions[sequence] for sequence in sequences])
+        if self.kept.hidden is not None:
+            return self.scorer.distributions_from(torch.cat([self.kept.hidden[sequence] for sequence in sequences]))
         return self.scorer.distributions(trees)
 
 
@@ -70,30 +76,55 @@ def prepare_reference(
 ) -> tuple[Reference, LogpTable]:
     """The reference with all that it says about `sequences`, and the log-probabilities that `table` lacked.
 
-    `with_distributions_of` are the sequences that the drift term will ask about, none where it is off. They
-    are computed apart from the rest: in which batch, and so to the last bit, must not depend on the table.
+    `with_distributions_of` are the sequences that the drift term will ask about, none where it is off.
     """
-    drifting = list(dict.fromkeys(with_distributions_of))
+    kept = keep_distributions(
+        scorer, with_distributions_of, on_progress=lambda share: on_progress(0.7 * share), most_bytes=most_bytes
+    )
+    return ask_about(
+        scorer, sequences, table=table, kept=kept, on_progress=lambda share: on_progress(0.7 + 0.3 * share)
+    )
+
+
+def keep_distributions(
+    scorer: Scorer,
+    sequences: Iterable[Tokens],
+    *,
+    on_progress: Callable[[float], None],
+    most_bytes: int = KEPT_BYTES,
+) -> Kept:
+    """What the drift term will compare with. It is computed apart from the log-probabilities of the rest: in which
+    batch, and so to the last bit, must not depend on what is known of those."""
+    drifting = list(dict.fromkeys(sequences))
     tokens = sum(len(sequence.completion) for sequence in drifting)
     head: Any = scorer.model.get_output_embeddings()
     vocabulary, width = head.weight.shape
-    distributions: dict[Tokens, Tensor] | None = None
-    hidden: dict[Tokens, Tensor] | None = None
-    added: LogpTable = {}
     if tokens * vocabulary * 4 <= most_bytes:
-        distributions = _kept(scorer, scorer.distributions, drifting, lambda share: on_progress(0.7 * share))
-        added = {sequence_key(sequence): _logp(sequence, rows) for sequence, rows in distributions.items()}
-    elif not scorer.own_head and tokens * width * head.weight.element_size() <= most_bytes:
-        hidden = _kept(scorer, scorer.hidden, drifting, lambda share: on_progress(0.7 * share))
-    rest = [s for s in dict.fromkeys(sequences) if sequence_key(s) not in table and sequence_key(s) not in added]
+        return Kept(distributions=_kept(scorer, scorer.distributions, drifting, on_progress))
+    if not scorer.own_head and tokens * width * head.weight.element_size() <= most_bytes:
+        return Kept(hidden=_kept(scorer, scorer.hidden, drifting, on_progress))
+    return Kept()
+
+
+def ask_about(
+    scorer: Scorer,
+    sequences: Iterable[Tokens],
+    *,
+    table: LogpTable,
+    kept: Kept,
+    on_progress: Callable[[float], None],
+) -> tuple[Reference, LogpTable]:
+    """The reference with what it says about all sequences, and the log-probabilities that `table` lacked."""
+    known = {sequence_key(sequence): _logp(sequence, rows) for sequence, rows in (kept.distributions or {}).items()}
+    rest = [s for s in dict.fromkeys(sequences) if sequence_key(s) not in table and sequence_key(s) not in known]
     done = 0
     for trees in scorer.in_parts(trees_of(rest)):
         members = [sequence for tree in trees for sequence in tree.sequences]
-        added |= zip(map(sequence_key, members), scorer.sequence_logps(members), strict=True)
+        known |= zip(map(sequence_key, members), scorer.sequence_logps(members), strict=True)
         done += len(members)
-        on_progress(0.7 + 0.3 * done / len(rest))
-    added = {key: logp for key, logp in added.items() if key not in table}
-    return Reference(scorer, {**table, **added}, distributions=distributions, hidden=hidden), added
+        on_progress(done / len(rest))
+    added = {key: logp for key, logp in known.items() if key not in table}
+    return Reference(scorer, {**table, **added}, kept), added
 
 
 def _kept(

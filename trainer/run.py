@@ -7,34 +7,30 @@ leave, the run can be taken up again. What it does meanwhile is in `stages`.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import shutil
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from trainer.checkpoints import discard_checkpoints
-from trainer.contract.files import read_json, write_json
+from trainer.contract.files import write_json
 from trainer.contract.report import Outcome
 from trainer.contract.run import (
     CHECKPOINTS_FOLDER,
     REPORT_FILE,
-    REQUEST_FILE,
     Method,
-    RunRequest,
 )
 from trainer.contract.steps import Step, passing
 from trainer.errors import TrainerError
 from trainer.findings import Findings, report_of
+from trainer.follower import Follower
 from trainer.following import follow, leading
-from trainer.ranks import Ranks, RanksLostError, joined
+from trainer.ranks import Ranks, RanksLostError, joined, noticing_lost_ranks
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock, say
+from trainer.request import read_request
 from trainer.reward.stages import carry_out_reward_model
-from trainer.snapshot import refuse_newer_format
-from trainer.stages import LEAST_FREE_BYTES, carry_out, follower
+from trainer.stages import LEAST_FREE_BYTES, carry_out
 
 ROOM_FILE = "room"
 """Under `checkpoints/`, held so that a report can be written on a disk that has run full."""
@@ -57,18 +53,20 @@ class ExitCode(IntEnum):
     """Told to leave (SIGTERM, Ctrl-C): no report, but a checkpoint; start it again to go on."""
 
 
-def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False) -> ExitCode:
+def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False, sharded: bool = False) -> ExitCode:
     """Carry out the run in `folder`, or what is left of it, and say how that ended.
 
     `must_leave` is asked between steps and between batches of samples; once it says so, the run is left where it is.
+    Where several processes carry it out, each holds all of the models, or with `sharded` a share alone.
     """
     if not folder.is_dir():
         say(f"There is no run folder at {folder}.")
         return ExitCode.USAGE
     try:
-        with joined() as ranks:
+        with joined(sharded=sharded) as ranks:
             if not ranks.leads:
-                follow(ranks, lambda: follower(read_request(folder), folder, ranks))
+                with noticing_lost_ranks():
+                    follow(ranks, Follower(folder, ranks).heed)
                 return ExitCode.DONE
             with leading(ranks), run_lock(folder):
                 return _run_to_a_report(folder, must_leave, ranks)
@@ -93,7 +91,8 @@ def _run_to_a_report(folder: Path, must_leave: Callable[[], bool], ranks: Ranks)
         findings.request = read_request(folder)
         trains_reward_model = findings.request.method is Method.REWARD_MODEL
         carried_out = carry_out_reward_model if trains_reward_model else carry_out
-        carried_out(findings.request, folder, recorder, findings, ranks)
+        with noticing_lost_ranks():
+            carried_out(findings.request, folder, recorder, findings, ranks)
     except (RunInterrupted, RanksLostError):
         raise
     except RunCancelled:
@@ -126,19 +125,3 @@ def told(error: Exception, folder: Path) -> str:
     if isinstance(error, OSError):
         return f"A file could not be read or written: {error}. See to it, then start a new run."
     return f"The trainer met an error it does not know ({type(error).__name__}: {error}). The log has the details."
-
-
-def read_request(folder: Path) -> RunRequest:
-    """The run's request. Raises TrainerError where it is missing, newer than this code, or not understood."""
-    path = folder / REQUEST_FILE
-    if not path.is_file():
-        raise TrainerError(f"{folder} holds no {REQUEST_FILE}, so there is nothing to carry out.")
-    try:
-        refuse_newer_format(json.loads(path.read_bytes()), what=f"The request {path}")
-        return read_json(path, RunRequest)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise TrainerError(f"{path} is not understood: {place}: {fault['msg']}.") from error
-    except ValueError as error:
-        raise TrainerError(f"{path} is not JSON: {error}.") from error

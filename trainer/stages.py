@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +16,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.chat import template_sha256, tokenizer_sha256
+from trainer.checkpoints import whole_state
 from trainer.contract.files import read_json, weights_sha256, write_json
 from trainer.contract.run import (
     CHECKPOINTS_FOLDER,
@@ -26,26 +28,28 @@ from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError, TrainerError
 from trainer.evaluate import Examination, Measured, examination, measure
 from trainer.findings import Findings
-from trainer.following import Stepping, Take
+from trainer.following import Agree, Ask, Divide, Gather, Lend, Load, Settle, tell
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import WATCHED_PAIRS, optimizer_for, taken_step, taken_up, train
+from trainer.loop import WATCHED_PAIRS, train
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.memory import Limits, fitting_limits
 from trainer.models import context_tokens
-from trainer.phases import phase_at
-from trainer.ranks import Ranks
+from trainer.ranks import ALONE, Ranks
 from trainer.record import Recorder, say
-from trainer.reference import Reference, add_to_table, prepare_reference, read_table
+from trainer.reference import Kept, Reference, add_to_table, ask_about, keep_distributions, read_table
 from trainer.reward.texts import rewarded, verified_reward_model
+from trainer.sharding import in_step, is_sharded, keep_together, shard
 from trainer.snapshot import Snapshot, read_snapshot
 from trainer.trunk import kept_trunk
 from trainer.tuning import (
     Plan,
     autocast_dtype,
+    fitting_device,
     needed_disk_bytes,
     prepare,
     settle,
     trained_layers,
+    unsharded_policy,
     write_version,
 )
 from trainer.watching import Watcher
@@ -80,15 +84,20 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
         findings.hashes |= verified_reward_model(request)
-        models = _load_models(request, findings)
+        models = load_models(request, findings, ranks)
         refuse_full_disk(folder, models.policy.model, models.plan)
         found = material_of(request, snapshot, models.policy, models.tokenizer, findings)
         exam = examination(
             request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
         findings.exam = exam
-        limits = kept_limits(checkpoints, models.policy, found)
+        limits = kept_limits(checkpoints, models.policy, found, ranks)
         models.policy.limits = models.reference.limits = limits
+        tell(ranks, Load())
+        if ranks.sharded:
+            tell(ranks, Agree())
+            tell(ranks, Divide())
+            divide(models, ranks)
         recorder.pace.most_seconds = request.budget.max_seconds or math.inf
         watcher = _watcher(folder, models, exam, recorder)
     passing(Step.TRAINING_LOADED)
@@ -96,7 +105,7 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
         findings.before = _measured_before(checkpoints, models, exam, recorder, watcher)
     passing(Step.TRAINING_MEASURED_BEFORE)
     with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
-        reference = _reference(request, checkpoints, models, found, recorder)
+        reference = _reference(request, checkpoints, models, found, recorder=recorder, ranks=ranks)
     passing(Step.TRAINING_REFERENCE_KNOWN)
     with recorder.stage(Stage.TRAINING, f"Training on {found.spoken}."):
         layers = trained_layers(models.policy.model, models.plan, request.hyperparameters)
@@ -116,20 +125,22 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
         findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
         if state.stopped:
             say(state.stopped)
+    tell(ranks, Settle())
     settle(models.policy.model, models.plan)
     with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
         measured = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
         findings.after = rewarded(measured, exam, models.policy.limits)
     passing(Step.TRAINING_MEASURED_AFTER)
     with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
-        write_version(models.policy.model, models.plan, folder / MODEL_FOLDER)
+        write_version(_whole_policy(request, models, ranks), models.plan, folder / MODEL_FOLDER)
         findings.hashes["model"] = weights_sha256(folder / MODEL_FOLDER)
         recorder.row(1.0)
     passing(Step.TRAINING_MODEL_WRITTEN)
 
 
-def _load_models(request: RunRequest, findings: Findings) -> Models:
-    prepared = prepare(request)
+def load_models(request: RunRequest, findings: Findings, ranks: Ranks) -> Models:
+    """What every rank needs of models; their hashes are in `findings`. Raises ModelError."""
+    prepared = prepare(request, sharded=ranks.sharded)
     tokenizer, plan = prepared.tokenizer, prepared.plan
     torch.set_num_threads(request.budget.threads or fitting_threads(prepared.policy))
     if tokenizer_sha256(tokenizer) != tokenizer_sha256(prepared.reference_tokenizer):
@@ -143,7 +154,7 @@ def _load_models(request: RunRequest, findings: Findings) -> Models:
         "tokenizer": tokenizer_sha256(tokenizer),
         "chat_template": template_sha256(tokenizer),
     } | ({"base": plan.base.sha256} if plan.writes_adapter else {})
-    autocast = autocast_dtype(prepared.policy.device)
+    autocast = autocast_dtype(fitting_device())
     return Models(
         policy=fitting_scorer(prepared.policy, autocast=autocast),
         tokenizer=tokenizer,
@@ -151,6 +162,21 @@ def _load_models(request: RunRequest, findings: Findings) -> Models:
         plan=plan,
         starts_at_reference=request.start.sha256 == request.reference.sha256,
     )
+
+
+def divide(models: Models, ranks: Ranks) -> None:
+    """Keep a share alone of policy and reference, as all ranks do at the same time."""
+    shard(models.policy.model, ranks, announced_as=Lend("policy"))
+    shard(models.reference.model, ranks, announced_as=Lend("reference"))
+    keep_together(models.reference.model)
+
+
+def _whole_policy(request: RunRequest, models: Models, ranks: Ranks) -> PreTrainedModel:
+    policy = models.policy.model
+    if not is_sharded(policy):
+        return policy
+    tell(ranks, Gather(with_moments=False))
+    return unsharded_policy(request, models.plan, whole_state(policy)[0])
 
 
 def fitting_threads(model: PreTrainedModel) -> int:
@@ -189,11 +215,13 @@ def material_of(
     return found
 
 
-def kept_limits(checkpoints: Path, policy: Scorer, found: Material) -> Limits:
+def kept_limits(checkpoints: Path, policy: Scorer, found: Material, ranks: Ranks = ALONE) -> Limits:
     """How much goes through a model at once: as when the run first started, else what memory allows now."""
     path = checkpoints / LIMITS_FILE
     if not path.is_file():
-        write_json(path, fitting_limits(policy, [group.tree for group in (*found.train, *found.demonstrations)]))
+        trees = [group.tree for group in (*found.train, *found.demonstrations)]
+        shares = ranks.count if ranks.sharded else 1
+        write_json(path, fitting_limits(policy, trees, device=fitting_device(), shares=shares))
     return read_json(path, Limits)
 
 
@@ -234,18 +262,22 @@ def _measured_before(
 
 
 def _reference(
-    request: RunRequest, checkpoints: Path, models: Models, found: Material, recorder: Recorder
+    request: RunRequest, checkpoints: Path, models: Models, found: Material, *, recorder: Recorder, ranks: Ranks
 ) -> Reference:
     """The reference's word on all completions: from this run's own notes, then from the shared cache, else computed."""
+    tell(ranks, Ask())
+    kept = kept_distributions(
+        request, models, found, on_progress=lambda share: None if ranks.sharded else recorder.tick(0.7 * share)
+    )
     own = checkpoints / REFERENCE_FOLDER
     shared = Path(request.reference_cache) / request.reference.sha256 if request.reference_cache else None
     table = read_table(own) or (read_table(shared) if shared else {})
-    reference, added = prepare_reference(
+    reference, added = ask_about(
         models.reference,
         found.sequences,
         table=table,
-        with_distributions_of=found.preferred if request.hyperparameters.drift_weight > 0 else [],
-        on_progress=recorder.tick,
+        kept=kept,
+        on_progress=lambda share: recorder.tick(0.7 + 0.3 * share),
     )
     # The run's own notes come first: what it goes on with after a kill must not depend on what others cached.
     if not own.is_dir():
@@ -255,29 +287,13 @@ def _reference(
     return reference
 
 
-def follower(request: RunRequest, folder: Path, ranks: Ranks) -> Stepping:
-    """What a rank that follows needs to take steps, from the run's own files."""
-    checkpoints = folder / CHECKPOINTS_FOLDER
-    findings = Findings()
-    snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
-    models = _load_models(request, findings)
-    found = material_of(request, snapshot, models.policy, models.tokenizer, findings)
-    models.policy.limits = models.reference.limits = read_json(checkpoints / LIMITS_FILE, Limits)
-    reference, _ = prepare_reference(
-        models.reference,
-        found.sequences,
-        table=read_table(checkpoints / REFERENCE_FOLDER),
-        with_distributions_of=found.preferred if request.hyperparameters.drift_weight > 0 else [],
-        on_progress=lambda share: None,
-    )
-    phases = phases_of(request, found)
-    optimizer = optimizer_for(models.policy, phases)
-    taken_up(checkpoints, models.policy, optimizer)
-
-    def take(order: Take) -> None:
-        phase, own_step = phase_at(phases, order.step)
-        taken_step(
-            models.policy, optimizer, phase, own_step, reference, anchor=order.anchor, seed=request.seed, ranks=ranks
+def kept_distributions(
+    request: RunRequest, models: Models, found: Material, *, on_progress: Callable[[float], None] = lambda share: None
+) -> Kept:
+    """What every rank keeps of the reference, all ranks doing the same at the same time."""
+    with in_step():
+        return keep_distributions(
+            models.reference,
+            found.preferred if request.hyperparameters.drift_weight > 0 else [],
+            on_progress=on_progress,
         )
-
-    return take

@@ -19,6 +19,7 @@ from trainer.packing import Tree
 from trainer.preferences import Objective, Said, group_loss
 from trainer.ranks import ALONE, Ranks
 from trainer.reference import Reference
+from trainer.sharding import in_step, is_sharded, lend, number, settle
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def training_step(
     several ranks each computes a share of the batch, and all take the same step.
     """
     policy = scorer.model
+    settle(policy)
     for settings in optimizer.param_groups:
         settings["lr"] = rate
     figures: dict[str, float] = {}
@@ -47,14 +49,15 @@ def training_step(
     try:
         figures = _gradients(scorer, optimizer, batch, reference, objective, mean_weight=mean_weight, ranks=ranks)
     except Exception as error:
-        if ranks.count == 1:
+        if ranks.count == 1 or is_sharded(policy):  # whose ranks are not within a call of each other now
             raise
         log.exception("This rank's share of a step failed")
         fault = f"Rank {ranks.rank} of {ranks.count} failed: {error}"
     ranks.agree(fault)
-    figures = ranks.add_up(list(policy.parameters()), figures)
+    added_up = () if is_sharded(policy) else tuple(policy.parameters())  # a sharded model does so by itself
+    figures = ranks.add_up(added_up, figures)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), objective.settings.max_grad_norm)
-    figures["grad_norm"] = float(norm)
+    figures["grad_norm"] = number(norm)
     if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
         raise DivergedError(
             f"The loss is {figures['loss']} and its gradient {figures['grad_norm']}: training has gone astray. "
@@ -76,14 +79,16 @@ def _gradients(
 ) -> dict[str, float]:
     """Set the gradient of this rank's share of the batch's loss, and return its share of the metrics.
 
-    Where memory runs out, all is done again in parts of half the size: the gradient is a sum over parts.
+    Where memory runs out, all is done again in parts of half the size: the gradient is a sum over parts. A rank that
+    shares a model with others cannot do so by itself.
     """
     while True:
         optimizer.zero_grad(set_to_none=True)
         try:
-            return _summed_gradients(scorer, batch, reference, objective, mean_weight=mean_weight, ranks=ranks)
+            with in_step():
+                return _summed_gradients(scorer, batch, reference, objective, mean_weight=mean_weight, ranks=ranks)
         except (MemoryError, RuntimeError) as error:
-            if not ran_out_of_memory(error) or not scorer.limits.can_be_halved:
+            if is_sharded(scorer.model) or not ran_out_of_memory(error) or not scorer.limits.can_be_halved:
                 raise
         scorer.limits = scorer.limits.halved()
         log.warning("Memory ran out; going on in parts of half the size.", extra={"fields": dict(scorer.limits)})
@@ -106,7 +111,9 @@ def _summed_gradients(
     completions = sum(len(group.completions) for group in batch)
     figures: dict[str, float] = {}
     own = [batch[number] for number in ranks.share([group.tree for group in batch])]
-    for part in groups_in_parts(scorer, own):
+    parts = groups_in_parts(scorer, own)
+    lacking = ranks.most(len(parts)) - len(parts) if is_sharded(scorer.model) else 0
+    for part in parts:
         losses = part_losses(scorer, part, reference, objective)
         terms = {
             "preference_loss": losses.preference / mean_weight / len(batch),
@@ -122,6 +129,10 @@ def _summed_gradients(
         _add_up(figures, {"loss": loss, **terms})
         _add_up(figures, {name: value / judged for name, value in losses.watched.items()})
         _add_up(figures, {"reward": losses.rewards / completions})
+    for _ in range(lacking):
+        if objective.drift_weight > 0 and reference.reads_anew:
+            lend(reference.scorer.model)
+        lend(scorer.model, backward=True)
     return figures
 
 

@@ -6,6 +6,7 @@ stands beside a base that is kept in bfloat16. On a CPU everything is float32.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from trainer.adapters import (
 from trainer.artifact import round_weights, write_adapter, write_model
 from trainer.checkpoints import KEPT, trained_weights
 from trainer.contract.run import Hyperparameters, ModelRef, RunRequest, Tuning
+from trainer.errors import ModelError
 from trainer.models import base_of, load_tokenizer, load_weights, stored_dtype, stored_parameters, verify_model
 
 LORA_ABOVE_PARAMETERS = 500_000_000
@@ -62,16 +64,17 @@ class Prepared:
     reference_tokenizer: PreTrainedTokenizerBase
 
 
-def prepare(request: RunRequest) -> Prepared:
+def prepare(request: RunRequest, *, sharded: bool = False) -> Prepared:
     """Check and load what a run starts from and is compared with. Raises ModelError.
 
     The reference is what the request states, whatever adapter is trained: where both stand on the same base, they share
-    its weights in memory.
+    its weights in memory. What is to be `sharded` stays beside the CPU, as it need not fit elsewhere.
     """
     plan = planned(request)
+    if sharded:
+        _refuse_to_shard(plan)
     reference_folder = verify_model(request.reference)
-    device = fitting_device()
-    policy = load_weights(Path(plan.base.path), dtype=_loaded_dtype(plan, device)).to(device)
+    policy = _loaded(plan, torch.device("cpu") if sharded else fitting_device())
     reference = _reference(request, plan, policy)
     _open_to_training(policy, plan, request.hyperparameters, seed=request.seed)
     return Prepared(
@@ -81,6 +84,27 @@ def prepare(request: RunRequest) -> Prepared:
         reference=reference,
         reference_tokenizer=load_tokenizer(reference_folder),
     )
+
+
+def unsharded_policy(request: RunRequest, plan: Plan, weights: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """The policy with the trained weights of a sharded one, on the CPU."""
+    policy = _loaded(plan, torch.device("cpu"))
+    _open_to_training(policy, plan, request.hyperparameters, seed=request.seed)
+    policy.load_state_dict(weights, strict=False)
+    return policy
+
+
+def _loaded(plan: Plan, device: torch.device) -> PreTrainedModel:
+    return load_weights(Path(plan.base.path), dtype=_loaded_dtype(plan, fitting_device())).to(device)
+
+
+def _refuse_to_shard(plan: Plan) -> None:
+    if plan.kind is Tuning.LORA_TOP:
+        raise ModelError("The top layers alone are trained by processes that each hold the whole model.")
+    if plan.merged:
+        raise ModelError(
+            "A sharded model's adapter cannot be merged in the run. Have the run write the adapter, and merge it after."
+        )
 
 
 def planned(request: RunRequest) -> Plan:
@@ -115,7 +139,7 @@ def _reference(request: RunRequest, plan: Plan, policy: PreTrainedModel) -> PreT
     if plan.kind is not Tuning.FULL and base.sha256 == plan.base.sha256:
         model = shared_copy(policy)
     else:
-        dtype = autocast_dtype(policy.device) or torch.float32
+        dtype = autocast_dtype(fitting_device()) or torch.float32
         model = load_weights(Path(base.path), dtype=dtype).to(policy.device)
     if is_adapter(Path(request.reference.path)):
         load_adapter(model, Path(request.reference.path))

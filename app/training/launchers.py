@@ -28,16 +28,20 @@ class OneProcess:
 
 @dataclass(frozen=True)
 class Torchrun:
-    """So many processes on this machine, which share out every batch."""
+    """So many processes on this machine, which share out every batch, and where `sharded` the model too."""
 
     processes: int
+    sharded: bool = False
 
     def command(self, folder: Path) -> list[str]:
         """torchrun, which starts nothing again by itself: the worker does, and counts how often that is in vain."""
         ranks = ["--standalone", "--nproc-per-node", str(self.processes), "--max-restarts", "0"]
-        return [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", "trainer", "run", str(folder)]
+        run = ["-m", "trainer", "run", str(folder), *(["--sharded"] if self.sharded else [])]
+        return [sys.executable, "-m", "torch.distributed.run", *ranks, *run]
 
 
 def launcher_for(settings: Settings) -> Launcher:
     """As the settings have it."""
-    return Torchrun(settings.trainer_processes) if settings.trainer_processes > 1 else OneProcess()
+    if settings.trainer_processes == 1:
+        return OneProcess()
+    return Torchrun(settings.trainer_processes, sharded=settings.trainer_sharded)

@@ -1,38 +1,66 @@
-"""What `test_ranks` has torchrun start: one step on some groups; the first rank writes gradients and metrics down."""
+"""What `test_ranks` has torchrun start: two steps on some groups; the first rank writes down what came of them."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tests.factories.serving import random_model
 from tests.trainer.test_loop import dpo, pair, ranking, reference_for
+from trainer.adapters import new_adapter, train_adapter_alone
 from trainer.logps import fitting_scorer
 from trainer.memory import Limits
 from trainer.rankings import Verdict
-from trainer.ranks import joined
+from trainer.ranks import Ranks, joined
+from trainer.reference import KEPT_BYTES
+from trainer.sharding import keep_together, settle, shard, whole
 from trainer.step import training_step
 
 
-def main(count: int, path: Path) -> None:
-    """Take the step with so many comparisons, of very different lengths."""
+def main(folder: Path, cases: list[str]) -> None:
+    """Carry out cases such as `7: sharded, tied`, each into a file of its own."""
     torch.set_num_threads(1)
-    whole = Verdict((2, 1, 2, 3), (0, 0, 0, 0), 0.5)
-    groups = [ranking(whole), *(pair(number, weight=1 / (1 + number)) for number in range(6))][:count]
-    scorer = fitting_scorer(random_model(seed=4)[0])
-    scorer.limits = Limits(tokens=40)
-    optimizer = torch.optim.SGD(scorer.model.parameters())
     with joined() as ranks:
-        figures = training_step(
-            scorer, optimizer, groups, reference_for(groups), dpo(max_grad_norm=1e9), rate=0.1, mean_weight=0.7,
-            ranks=ranks,
-        )  # fmt: skip
-        if ranks.leads:
-            gradients = {name: parameter.grad for name, parameter in scorer.model.named_parameters()}
-            torch.save({"figures": figures, "gradients": gradients, "model": scorer.model.state_dict()}, path)
+        for number, case in enumerate(cases):
+            count, _, layout = case.partition(": ")
+            found = two_steps(int(count), layout, replace(ranks, sharded="sharded" in layout and ranks.count > 1))
+            if ranks.leads:
+                torch.save(found, folder / f"{number}-{ranks.count}.pt")
+
+
+def two_steps(count: int, layout: str, ranks: Ranks) -> dict[str, Any]:
+    """Take the steps with so many comparisons, of very different lengths. `layout` says how, in words of its own:
+    sharded, tied, adapter, anew (the reference's distributions)."""
+    several = Verdict((2, 1, 2, 3), (0, 0, 0, 0), 0.5)
+    groups = [ranking(several), *(pair(number, weight=1 / (1 + number)) for number in range(6))][:count]
+    model = random_model(seed=4, architecture="gpt2" if "tied" in layout else "llama")[0]
+    if "adapter" in layout:
+        new_adapter(model, rank=4, alpha=8, seed=1)
+        train_adapter_alone(model)
+    scorer = fitting_scorer(model)
+    scorer.limits = Limits(tokens=40)
+    reference = reference_for(groups, most_bytes=0 if "anew" in layout else KEPT_BYTES)
+    if ranks.sharded:
+        shard(model, ranks, announced_as=None)
+        shard(reference.scorer.model, ranks, announced_as=None)
+        keep_together(reference.scorer.model)
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad])
+    objective = dpo(max_grad_norm=1e9, drift_weight=0.3)
+    steps = [
+        training_step(scorer, optimizer, groups, reference, objective, rate=0.01, mean_weight=0.7, ranks=ranks)
+        for _ in range(2)
+    ]
+    settle(model)
+    return {
+        "steps": steps,
+        "gradients": whole({name: each.grad for name, each in model.named_parameters() if each.grad is not None}),
+        "model": whole({name: each.detach() for name, each in model.named_parameters()}),
+    }
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -34,7 +34,8 @@ from trainer.logps import fitting_scorer
 from trainer.models import load_model, verify_model
 from trainer.packing import Tokens, trees_of
 from trainer.rankings import ranked_texts
-from trainer.run import ExitCode, read_request, run
+from trainer.request import read_request
+from trainer.run import ExitCode, run
 from trainer.snapshot import read_snapshot
 from trainer.tuning import LORA_ABOVE_PARAMETERS, needed_disk_bytes, planned, prepare
 

@@ -137,7 +137,7 @@ def test_the_drift_term_is_the_same_kept_in_memory_or_computed_anew() -> None:
     pairs = [pair(number) for number in range(4)]
     tokens = sum(group.tree.scored_tokens for group in pairs)
     references = [reference_for(pairs, most_bytes=bytes_kept) for bytes_kept in (KEPT_BYTES, tokens * 4 * 100, 0)]
-    kept = [(each._distributions is not None, each._hidden is not None) for each in references]
+    kept = [(each.kept.distributions is not None, each.kept.hidden is not None) for each in references]
     assert kept == [(True, False), (False, True), (False, False)]
     drifts = []
     for reference in references:

@@ -20,6 +20,9 @@ from trainer.contract.run import LOG_FILE, METRICS_FILE, REPORT_FILE, Hyperparam
 def test_the_setting_chooses_the_launcher(settings: Settings) -> None:
     assert launcher_for(settings) == OneProcess()
     assert launcher_for(settings.model_copy(update={"trainer_processes": 3})) == Torchrun(3)
+    sharded = launcher_for(settings.model_copy(update={"trainer_processes": 2, "trainer_sharded": True}))
+    assert sharded == Torchrun(2, sharded=True)
+    assert sharded.command(Path("r"))[-4:] == ["trainer", "run", "r", "--sharded"]
 
 
 def wait_for(folder: Path, text: str, trainer: TrainerProcess) -> None:

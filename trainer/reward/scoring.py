@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from trainer.errors import ModelError
 from trainer.logps import Scorer, Scores, attention_over
 from trainer.packing import Tokens, Tree
-from trainer.reference import Reference
+from trainer.reference import Kept, Reference
 from trainer.reward.model import HEAD
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class NoReference(Reference):
     """Rewards are measured from nothing: where a policy has log-ratios to its reference, these are the rewards."""
 
     def __init__(self, scorer: Scorer) -> None:
-        super().__init__(scorer, {})
+        super().__init__(scorer, {}, Kept())
 
     def logps(self, sequences: Sequence[Tokens]) -> Tensor:
         """Zeros, shape (sequences,)."""

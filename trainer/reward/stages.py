@@ -36,10 +36,12 @@ from trainer.tuning import (
 
 
 def carry_out_reward_model(
-    request: RunRequest, folder: Path, recorder: Recorder, findings: Findings, _ranks: Ranks
+    request: RunRequest, folder: Path, recorder: Recorder, findings: Findings, ranks: Ranks
 ) -> None:
     """The same for a reward model, which has no reference and writes no text. Of several ranks the leader is enough."""
     torch.manual_seed(request.seed)
+    if ranks.sharded:
+        raise ModelError("A reward model is trained by processes that each hold all of it. Start the run unsharded.")
     request, checkpoints = as_reward_request(request), folder / CHECKPOINTS_FOLDER
     with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
