@@ -1,12 +1,13 @@
 """A training step of Palate against one of TRL's DPOTrainer, on the same preferences with the same loss.
 
     python -m benchmarks.trainer [--rounds 5] [--workloads pairs-100-200 pairs-800-150 rankings-300-150]
+                                 [--matrices torch|onednn]
 
 A random Llama of 22 million parameters (vocabulary 32,000), float32, one thread; the log-probabilities of the reference
 are known beforehand on both sides. A step is forward, backward, clipping and AdamW. Lengths are drawn within a quarter
 of those named. Arms take turns within one run, medians are of CPU seconds. TRL gets a ranking as the pairs that it
 makes; "completions only" is TRL told to score completion tokens alone (as it does on GPUs) and given pairs sorted by
-length. Before anything is timed, losses must agree.
+length. Before anything is timed, losses must agree. Palate multiplies matrices as in a run: by the faster library.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from tests.factories.serving import byte_tokenizer
-from trainer.contract.run import Hyperparameters, Method
+from trainer.contract.run import Hyperparameters, Matrices, Method
 from trainer.groups import Group, preference_pairs
 from trainer.logps import fitting_scorer
+from trainer.matrices import fitting_matrices
 from trainer.preferences import Objective
 from trainer.rankings import Verdict
 from trainer.reference import Reference, prepare_reference
@@ -86,24 +88,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--matrices", choices=list(Matrices), type=Matrices, help="instead of the faster library")
     parser.add_argument("--peak-of", choices=ARMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
     warnings.filterwarnings("ignore")
+    matrices = options.matrices or fitting_matrices(random_llama(1))
+    print(f"Palate's matrices are multiplied by {matrices}.")
     for name in options.workloads:
         if options.peak_of:
-            print(peak_megabytes(WORKLOADS[name], options.peak_of))
+            print(peak_megabytes(WORKLOADS[name], options.peak_of, matrices))
         else:
-            compare(name, WORKLOADS[name], rounds=options.rounds)
+            compare(name, WORKLOADS[name], matrices, rounds=options.rounds)
 
 
-def compare(name: str, workload: Workload, *, rounds: int) -> None:
+def compare(name: str, workload: Workload, matrices: Matrices, *, rounds: int) -> None:
     """One table: what each arm takes for the same step."""
     groups = workload.groups()
     with tempfile.TemporaryDirectory(prefix="palate-trainer-") as folder:
-        steps = {arm: step_of(arm, groups, folder) for arm in ARMS}
-        agree(groups, folder)
+        steps = {arm: step_of(arm, groups, folder, matrices) for arm in ARMS}
+        agree(groups, folder, matrices)
         for step in steps.values():
             step()
         cpu: dict[str, list[float]] = {arm: [] for arm in ARMS}
@@ -125,18 +130,21 @@ def compare(name: str, workload: Workload, *, rounds: int) -> None:
         spent = median(cpu[arm])
         print(
             f"| {arm} | {spent:.2f} | {median(wall[arm]):.2f} | {spent / ours:.2f} "
-            f"| {spent / (floor / rate):.2f} | {_peak(name, arm)} |"
+            f"| {spent / (floor / rate):.2f} | {_peak(name, arm, matrices)} |"
         )
 
 
-def step_of(arm: str, groups: Sequence[Group], folder: str) -> Step:
+def step_of(arm: str, groups: Sequence[Group], folder: str, matrices: Matrices) -> Step:
     """The step of an arm, ready to be taken again and again."""
-    return palate_step(groups) if arm == "palate" else trl_step(groups, folder, completions_only=arm != "trl")
+    if arm == "palate":
+        return palate_step(groups, matrices)
+    return trl_step(groups, folder, completions_only=arm != "trl")
 
 
-def agree(groups: Sequence[Group], folder: str) -> None:
+def agree(groups: Sequence[Group], folder: str, matrices: Matrices) -> None:
     """Compare first losses on the same preferences as pairs; ends the program where they differ."""
-    losses = [palate_step(groups, as_pairs=True)(), *(step_of(arm, groups, folder)() for arm in ARMS[1:])]
+    theirs = [trl_step(groups, folder, completions_only=arm != "trl")() for arm in ARMS[1:]]
+    losses = [palate_step(groups, matrices, as_pairs=True)(), *theirs]
     print(f"losses: {', '.join(f'{loss:.6f}' for loss in losses)}")
     if max(losses) - min(losses) > 1e-4 * max(losses):
         raise SystemExit("The losses differ: nothing is worth timing.")
@@ -170,9 +178,10 @@ def reference_for(groups: Sequence[Group]) -> Reference:
     return prepare_reference(scorer, sequences, table={}, with_distributions_of=[], on_progress=lambda share: None)[0]
 
 
-def palate_step(groups: Sequence[Group], *, as_pairs: bool = False) -> Step:
+def palate_step(groups: Sequence[Group], matrices: Matrices, *, as_pairs: bool = False) -> Step:
     """A step of Palate's loop, with the preference loss alone, as TRL has it."""
     scorer = fitting_scorer(random_llama(1))
+    scorer.matrices = matrices
     reference = reference_for(groups)
     optimizer = torch.optim.AdamW(scorer.model.parameters(), weight_decay=0.0, fused=True)
     rankings = "pairs" if as_pairs else "plackett_luce"
@@ -273,17 +282,27 @@ def matrix_rate() -> float:
     return best
 
 
-def _peak(name: str, arm: str) -> str:
+def _peak(name: str, arm: str, matrices: Matrices) -> str:
     """The peak in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.trainer", "--workloads", name, "--peak-of", arm]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.trainer",
+        "--workloads",
+        name,
+        "--peak-of",
+        arm,
+        "--matrices",
+        matrices,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip().splitlines()[-1]
 
 
-def peak_megabytes(workload: Workload, arm: str) -> int:
+def peak_megabytes(workload: Workload, arm: str, matrices: Matrices) -> int:
     """How much more memory than before the process holds at most during its first two steps (Linux)."""
     with tempfile.TemporaryDirectory(prefix="palate-trainer-") as folder:
-        step = step_of(arm, workload.groups(), folder)
+        step = step_of(arm, workload.groups(), folder, matrices)
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, and that of whoever started this
         before = _peak_kilobytes()
         step()

@@ -29,6 +29,7 @@ from trainer.stages import (
     Models,
     divide,
     kept_distributions,
+    kept_matrices,
     load_models,
     material_of,
 )
@@ -61,6 +62,8 @@ class Follower:
                 log.info("Training on %s", self.found.spoken)
                 limits = read_json(self._checkpoints / LIMITS_FILE, Limits)
                 self.models.policy.limits = self.models.reference.limits = limits
+                matrices = kept_matrices(self._checkpoints, self.models.policy, self.request)
+                self.models.policy.matrices = self.models.reference.matrices = matrices
             case Divide():
                 divide(self.models, self.ranks)
             case Ask():

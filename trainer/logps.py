@@ -22,7 +22,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from trainer.completion_head import completion_logps
+from trainer.contract.run import Matrices
 from trainer.errors import ModelError
+from trainer.matrices import multiplied_by
 from trainer.memory import Limits
 from trainer.objectives.terms import drift_kl
 from trainer.packing import Pack, Tokens, Tree, packed, padded, runs_that_fit, trees_of
@@ -67,6 +69,8 @@ class Scorer:
         self.autocast = autocast
         """Number format of matrix products, where it is not that of the weights."""
         self.limits = Limits()
+        self.matrices = Matrices.TORCH
+        """What multiplies matrices."""
         self.trunk: FrozenLayers | None = None
         """What keeps the frozen layers' results, where only the topmost are trained."""
 
@@ -88,7 +92,8 @@ class Scorer:
             head: Any = self.model.get_output_embeddings()
             bias = getattr(head, "bias", None)
             bias = None if bias is None else self._cast(bias)
-            logps, drift = completion_logps(found, self._cast(head.weight), bias, pack.targets, reference_logps)
+            weight = self._cast(head.weight)
+            logps, drift = completion_logps(found, weight, bias, pack.targets, reference_logps, matrices=self.matrices)
         return Scores(logps=pack.summed(logps), drift=drift, offsets=pack.offsets)
 
     @torch.no_grad()
@@ -165,7 +170,8 @@ class Scorer:
         return torch.log_softmax(_wide(logits.squeeze(0)), dim=-1)
 
     def _through_layers(self, pack: Pack) -> Tensor:
-        with attention_over(self.model, pack if self.in_trees else None) as arguments, self._autocasting():
+        attention = attention_over(self.model, pack if self.in_trees else None)
+        with attention as arguments, self._autocasting(), multiplied_by(self.matrices):
             logits: Tensor = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
         return logits
 

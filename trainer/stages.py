@@ -17,10 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.chat import template_sha256, tokenizer_sha256
 from trainer.checkpoints import whole_state
-from trainer.contract.files import read_json, weights_sha256, write_json
+from trainer.contract.files import read_json, weights_sha256, write_json, write_whole
 from trainer.contract.run import (
     CHECKPOINTS_FOLDER,
     MODEL_FOLDER,
+    Matrices,
     RunRequest,
     Stage,
 )
@@ -32,6 +33,7 @@ from trainer.following import Agree, Ask, Divide, Gather, Lend, Load, Settle, te
 from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import WATCHED_PAIRS, train
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
+from trainer.matrices import fitting_matrices
 from trainer.memory import Limits, fitting_limits
 from trainer.models import context_tokens
 from trainer.ranks import ALONE, Ranks
@@ -56,6 +58,7 @@ from trainer.watching import Watcher
 
 BEFORE_FILE = "before.json"
 LIMITS_FILE = "limits.json"
+MATRICES_FILE = "matrices"
 REFERENCE_FOLDER = "reference"
 TRUNK_FOLDER = "trunk"
 SMALL_MODEL_PARAMETERS = 4_000_000
@@ -93,6 +96,7 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
         findings.exam = exam
         limits = kept_limits(checkpoints, models.policy, found, ranks)
         models.policy.limits = models.reference.limits = limits
+        models.policy.matrices = models.reference.matrices = kept_matrices(checkpoints, models.policy, request)
         tell(ranks, Load())
         if ranks.sharded:
             tell(ranks, Agree())
@@ -223,6 +227,14 @@ def kept_limits(checkpoints: Path, policy: Scorer, found: Material, ranks: Ranks
         shares = ranks.count if ranks.sharded else 1
         write_json(path, fitting_limits(policy, trees, device=fitting_device(), shares=shares))
     return read_json(path, Limits)
+
+
+def kept_matrices(checkpoints: Path, policy: Scorer, request: RunRequest) -> Matrices:
+    """What multiplies matrices: as asked for, or as when the run first started, else what is faster now."""
+    path = checkpoints / MATRICES_FILE
+    if not path.is_file():
+        write_whole(path, (request.budget.matrices or fitting_matrices(policy.model)).value.encode())
+    return Matrices(path.read_text())
 
 
 def _watcher(folder: Path, models: Models, exam: Examination, recorder: Recorder) -> Watcher:

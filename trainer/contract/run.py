@@ -123,12 +123,22 @@ class Hyperparameters(Contract):
     """Whether an adapter is written merged into its base, as a full model folder."""
 
 
+class Matrices(StrEnum):
+    """What multiplies matrices on a CPU."""
+
+    TORCH = "torch"
+    """What torch takes by itself, mostly MKL."""
+    ONEDNN = "onednn"
+
+
 class Budget(Contract):
     """Where to stop at the latest; null means no limit."""
 
     max_steps: Annotated[int, Field(ge=1)] | None = None
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
+    matrices: Matrices | None = None
+    """Null: the faster one on this machine."""
     checkpoint_every_steps: Annotated[int, Field(ge=1)] = 25
     evaluate_every_steps: Annotated[int, Field(ge=1)] = 20
     stop_after_evaluations: Annotated[int, Field(ge=0)] = 0

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from trainer.errors import ModelError
 from trainer.logps import Scorer, Scores, attention_over
+from trainer.matrices import multiplied_by
 from trainer.packing import Tokens, Tree
 from trainer.reference import Kept, Reference
 from trainer.reward.model import HEAD
@@ -38,7 +39,8 @@ class RewardScorer(Scorer):
         """What the head is given at the last token of each completion, shape (completions, width)."""
         pack = self._laid_out([_one_more(tree) for tree in trees])
         ends = torch.tensor(pack.counts, device=pack.predictors.device).cumsum(0) - 1
-        with attention_over(self.model, pack if self.in_trees else None) as arguments:
+        attention = attention_over(self.model, pack if self.in_trees else None)
+        with attention as arguments, multiplied_by(self.matrices):
             found = self.model.base_model(input_ids=pack.input_ids, use_cache=False, **arguments)
         hidden: Tensor = found.last_hidden_state
         return hidden.flatten(0, 1)[pack.predictors[ends]]

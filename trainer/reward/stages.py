@@ -29,7 +29,14 @@ from trainer.reward.results import held_out_rewards, kept_rewards
 from trainer.reward.scoring import NoReference, fitting_reward_scorer
 from trainer.reward.training import as_reward_request
 from trainer.snapshot import read_snapshot
-from trainer.stages import BEFORE_FILE, fitting_threads, kept_limits, material_of, refuse_full_disk
+from trainer.stages import (
+    BEFORE_FILE,
+    fitting_threads,
+    kept_limits,
+    kept_matrices,
+    material_of,
+    refuse_full_disk,
+)
 from trainer.tuning import (
     Plan,
 )
@@ -56,6 +63,7 @@ def carry_out_reward_model(
         scorer = fitting_reward_scorer(model)
         found = material_of(request, snapshot, scorer, tokenizer, findings)
         scorer.limits = kept_limits(checkpoints, scorer, found)
+        scorer.matrices = kept_matrices(checkpoints, scorer, request)
     passing(Step.TRAINING_LOADED)
     with recorder.stage(Stage.BEFORE, f"Measuring a fresh head on {len(found.held_out)} held-out pairs."):
         findings.rewards_before = kept_rewards(checkpoints / BEFORE_FILE, scorer, found.held_out)
