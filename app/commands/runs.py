@@ -1,6 +1,7 @@
 """`palate train` and `palate deploy`: what the pages of runs and models do, from a terminal."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,14 @@ from app.database import SessionFactory
 from app.deployments.models import ModelLine, ModelVersion
 from app.deployments.service import list_versions, refuse_reward_model, roll_back
 from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.forms import validated
 from app.training.access import may_manage
 from app.training.gate.judging import is_blocked
 from app.training.models import Run, RunState
+from app.training.schemas import RunForm
 from app.training.service.deciding import checks_of, deploy_passed, find_run_of, override_gate
 from app.training.service.requesting import request_run
-from trainer.contract.run import Hyperparameters, Tuning
+from trainer.contract.run import Hyperparameters, Method, Tuning
 from trainer.contract.server import version_name
 
 cli = typer.Typer()
@@ -46,7 +49,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Same judgments and seed: same run.")] = 0,
     epochs: Annotated[float, typer.Option(min=0.01, max=1000, help="Passes over the pairs.")] = DEFAULTS.epochs,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=1, help="Highest step size.")] = DEFAULTS.learning_rate,
+    method: Annotated[Method, typer.Option(help="What is learnt from the judgments, and how.")] = Method.DPO,
     tuning: Annotated[Tuning, typer.Option(help="What is trained: all weights, or an adapter.")] = DEFAULTS.tuning,
+    further: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the *Train* page. Repeat it for more."),
+    ] = None,
     deploy: Annotated[bool, typer.Option(help="Whether the new version serves once it passes the gate.")] = True,
     wait: Annotated[bool, typer.Option(help="Whether to follow the run until it is over.")] = True,
 ) -> None:
@@ -56,13 +64,16 @@ def train(
 
     Exits with 1 where the run fails or the gate refuses its version.
     """
-    wanted = Hyperparameters(epochs=epochs, learning_rate=learning_rate, tuning=tuning)
+    wanted = _settings(
+        further or [], method=method, seed=seed, epochs=epochs, learning_rate=learning_rate, tuning=tuning
+    )
     with command_database() as (_, sessions):
         with sessions.begin() as session:
             target = named_line(session, line)
             run = request_run(
-                session, line=target, person=None, now=utc_now(), hyperparameters=wanted, seed=seed,
-                deploys_when_passed=deploy,
+                session, line=target, person=None, now=utc_now(), method=wanted.method,
+                hyperparameters=wanted.hyperparameters(), budget=wanted.budget(), seed=wanted.seed, start=wanted.start,
+                deploys_when_passed=deploy and not wanted.holds_back,
             )  # fmt: skip
             becomes = version_name(target.slug, run.version_number)
             has_worker = _worker_is_alive(session)
@@ -81,6 +92,21 @@ def train(
             is_good = _print_outcome(session.get_one(Run, run.id))
     if not is_good:
         raise typer.Exit(1)
+
+
+def _settings(further: Sequence[str], **given: object) -> RunForm:
+    """What the *Train* page would have asked for; raises Invalid naming the setting that is wrong."""
+    typed = dict(given)
+    for each in further:
+        name, equals, value = (part.strip() for part in each.partition("="))
+        if not equals or name not in RunForm.model_fields:
+            known = ", ".join(sorted(RunForm.model_fields))
+            raise Invalid(f"--set {each}: write the name of a setting, =, and its value. Settings: {known}.")
+        typed[name] = value
+    form = validated(RunForm, typed)
+    if form.value is None:
+        raise Invalid(" ".join(f"{name} = {typed.get(name)}: {fault}" for name, fault in form.errors.items()))
+    return form.value
 
 
 def _follow(sessions: SessionFactory, run_id: int, bar: Progress) -> None:

@@ -182,6 +182,22 @@ def test_a_run_is_requested_and_says_that_no_worker_carries_it_out(rows: Session
 
 
 @pytest.mark.usefixtures("judged")
+def test_a_run_is_requested_with_any_setting_of_the_page(rows: Session) -> None:
+    unknown = refusal("train", "--line", "tiny", "--set", "betta=1")
+    assert "--set betta=1" in unknown
+    assert "beta, " in unknown
+    assert "beta = -1: " in refusal("train", "--line", "tiny", "--set", "beta=-1")
+    weights = "criteria_weights=helpful 1, honest 0.5"
+    done(
+        "train", "--line", "tiny", "--method", "kto", "--set", "beta=0.2", "--set", weights,
+        "--set", "stop_after_evaluations=3", "--no-wait",
+    )  # fmt: skip
+    run = rows.scalars(select(Run)).one()
+    assert (run.method, run.hyperparameters["beta"], run.budget["stop_after_evaluations"]) == ("kto", 0.2, 3)
+    assert run.hyperparameters["criteria_weights"] == {"helpful": 1.0, "honest": 0.5}
+
+
+@pytest.mark.usefixtures("judged")
 def test_a_run_is_followed_to_its_end_and_the_gates_checks_are_printed(rows: Session) -> None:
     with started("train", "--line", "tiny") as following:
         while (run := rows.scalars(select(Run)).one_or_none()) is None:
