@@ -226,12 +226,9 @@ def held_out_figures(
 
 
 def _spoken(step: int, steps: int, figures: dict[str, float]) -> str | None:
-    """A line for the log at the steps that look at held-out pairs, and at the last."""
-    if "held_out_accuracy" not in figures and step < steps:
+    """A line for people at the steps that look at held-out pairs, and at the last."""
+    accuracy = figures.get("held_out_accuracy")
+    if accuracy is None and step < steps:
         return None
-    said = f"Step {step} of {steps}: loss {figures['loss']:.4f}"
-    if "margin" in figures:
-        said += f", margin {figures['margin']:+.3f}"
-    if "held_out_accuracy" in figures:
-        said += f", held-out accuracy {figures['held_out_accuracy']:.3f}"
-    return said
+    agrees = "" if accuracy is None else f" It prefers what people preferred in {accuracy:.0%} of the held-out pairs."
+    return f"Step {step} of {steps}.{agrees}"

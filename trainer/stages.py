@@ -262,7 +262,9 @@ def _measured_before(
     pairs = preferences.pairs[:WATCHED_PAIRS]
     recorder.row(
         1.0,
-        message=f"Held-out accuracy before training: {preferences.accuracy}",
+        message=None
+        if preferences.accuracy is None
+        else f"Before training it prefers what people preferred in {preferences.accuracy:.0%} of the held-out pairs.",
         held_out_accuracy=preferences.accuracy,
         held_out_pairs=len(pairs),
         held_out_chosen_logp=fmean(pair.chosen_logp for pair in pairs) if pairs else None,
