@@ -18,7 +18,7 @@ from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError
 from trainer.following import Gather, tell
 from trainer.ranks import ALONE, Ranks
-from trainer.sharding import is_sharded, load_moments, load_weights, settle, whole
+from trainer.sharding import is_sharded, load_moments, load_weights, reshard, whole
 from trainer.stopping import Progress
 
 STATE_FILE = "state.pt"
@@ -100,7 +100,7 @@ def whole_state(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """What training changes of a model, and an optimizer's state, for writing. Of a sharded model all ranks must ask,
     and those that do not `keep` it get no tensors."""
-    settle(model)
+    reshard(model)
     moments = optimizer.state_dict() if optimizer else {}
     if not is_sharded(model):
         return trained_weights(model), moments

@@ -29,7 +29,7 @@ from trainer.rankings import UNPAIRED
 from trainer.ranks import ALONE, Ranks
 from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
-from trainer.sharding import settle
+from trainer.sharding import reshard
 from trainer.step import favoured, training_step
 from trainer.stopping import why_stop
 
@@ -110,7 +110,7 @@ def train(
 
 def optimizer_for(scorer: Scorer, phases: Sequence[Phase]) -> torch.optim.Optimizer:
     """AdamW over what is trained."""
-    settle(scorer.model)
+    reshard(scorer.model)
     weight_decay = phases[0].objective.settings.weight_decay
     trained = [parameter for parameter in scorer.model.parameters() if parameter.requires_grad]
     return torch.optim.AdamW(trained, weight_decay=weight_decay, fused=True)

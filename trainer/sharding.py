@@ -3,7 +3,7 @@
 Each layer's weights are put together for as long as it computes; its gradients are summed over the ranks and divided as
 soon as they are there, and the optimizer's moments are divided likewise. What is outside the layers (embedding, last
 norm, head) is one group that stays together from a forward on, because the head's matrix is used after the forward of
-the module that owns it (`completion_head`). `settle` divides it again, and must be called after forwards without
+the module that owns it (`completion_head`). `reshard` divides it again, and must be called after forwards without
 backward, before a step and before weights are looked at: what was put together is not seen to change.
 
 The ranks need each other in every forward and every backward, so all of them must do as many of each. In a step they
@@ -82,7 +82,7 @@ def keep_together(model: torch.nn.Module) -> None:
         model.unshard()
 
 
-def settle(model: torch.nn.Module) -> None:
+def reshard(model: torch.nn.Module) -> None:
     """Let go of what was put together for a forward without backward. All ranks must, at the same point."""
     if isinstance(model, FSDPModule):
         model.reshard()
@@ -110,7 +110,7 @@ def number(tensor: Tensor) -> float:
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Give a model these weights, which are whole; every rank takes its share of them."""
-    settle(model)
+    reshard(model)
     own = dict(model.named_parameters())
     model.load_state_dict(
         {name: divided_as(own[name], tensor) if name in own else tensor for name, tensor in weights.items()},

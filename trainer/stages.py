@@ -97,11 +97,7 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
         limits = kept_limits(checkpoints, models.policy, found, ranks)
         models.policy.limits = models.reference.limits = limits
         models.policy.matrices = models.reference.matrices = kept_matrices(checkpoints, models.policy, request)
-        tell(ranks, Load())
-        if ranks.sharded:
-            tell(ranks, Agree())
-            tell(ranks, Divide())
-            divide(models, ranks)
+        _share_out(models, ranks)
         recorder.pace.most_seconds = request.budget.max_seconds or math.inf
         watcher = _watcher(folder, models, exam, recorder)
     passing(Step.TRAINING_LOADED)
@@ -166,6 +162,15 @@ def load_models(request: RunRequest, findings: Findings, ranks: Ranks) -> Models
         plan=plan,
         starts_at_reference=request.start.sha256 == request.reference.sha256,
     )
+
+
+def _share_out(models: Models, ranks: Ranks) -> None:
+    """Have the other ranks load what this one has, and where it is to be sharded, keep a share of it as they do."""
+    tell(ranks, Load())
+    if ranks.sharded:
+        tell(ranks, Agree())
+        tell(ranks, Divide())
+        divide(models, ranks)
 
 
 def divide(models: Models, ranks: Ranks) -> None:

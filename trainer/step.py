@@ -19,7 +19,7 @@ from trainer.packing import Tree
 from trainer.preferences import Objective, Said, group_loss
 from trainer.ranks import ALONE, Ranks
 from trainer.reference import Reference
-from trainer.sharding import in_step, is_sharded, lend, number, settle
+from trainer.sharding import in_step, is_sharded, lend, number, reshard
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def training_step(
     several ranks each computes a share of the batch, and all take the same step.
     """
     policy = scorer.model
-    settle(policy)
+    reshard(policy)
     for settings in optimizer.param_groups:
         settings["lr"] = rate
     figures: dict[str, float] = {}

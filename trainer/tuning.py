@@ -30,6 +30,7 @@ from trainer.checkpoints import KEPT, trained_weights
 from trainer.contract.run import Hyperparameters, ModelRef, RunRequest, Tuning
 from trainer.errors import ModelError
 from trainer.models import base_of, load_tokenizer, load_weights, stored_dtype, stored_parameters, verify_model
+from trainer.sharding import reshard
 
 LORA_ABOVE_PARAMETERS = 500_000_000
 """Up to here `auto` trains all weights: a base of this size takes about 10 GB to train whole."""
@@ -177,6 +178,7 @@ def needed_disk_bytes(model: PreTrainedModel, plan: Plan) -> int:
 
 def settle(model: PreTrainedModel, plan: Plan) -> None:
     """Turn a trained model into what will be served, so that what is measured is what is served."""
+    reshard(model)
     if plan.writes_adapter:
         return
     if has_adapter(model):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from tests.factories.serving import random_model
 from tests.trainer.test_loop import dpo, pair, ranking, reference_for
@@ -17,7 +18,7 @@ from trainer.memory import Limits
 from trainer.rankings import Verdict
 from trainer.ranks import Ranks, joined
 from trainer.reference import KEPT_BYTES
-from trainer.sharding import keep_together, settle, shard, whole
+from trainer.sharding import keep_together, reshard, shard, whole
 from trainer.step import training_step
 
 
@@ -48,18 +49,25 @@ def two_steps(count: int, layout: str, ranks: Ranks) -> dict[str, Any]:
         shard(model, ranks, announced_as=None)
         shard(reference.scorer.model, ranks, announced_as=None)
         keep_together(reference.scorer.model)
-    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad])
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], eps=1.0)  # near SGD
     objective = dpo(max_grad_norm=1e9, drift_weight=0.3)
     steps = [
         training_step(scorer, optimizer, groups, reference, objective, rate=0.01, mean_weight=0.7, ranks=ranks)
         for _ in range(2)
     ]
-    settle(model)
+    reshard(model)
     return {
         "steps": steps,
+        "held": sum(held_of(each).numel() for each in model.parameters()),
+        "moments": sum(held_of(state["exp_avg"]).numel() for state in optimizer.state.values()),
         "gradients": whole({name: each.grad for name, each in model.named_parameters() if each.grad is not None}),
         "model": whole({name: each.detach() for name, each in model.named_parameters()}),
     }
+
+
+def held_of(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process itself holds of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 if __name__ == "__main__":
