@@ -26,7 +26,17 @@ from trainer.rankings import UNPAIRED
 
 OF_REWARDS = {Method.DPO, Method.DPO_NORMALISED, Method.SIMPO, Method.REWARD_MODEL}
 """Methods in which a completion has a reward of its own, so that a whole ranking has a likelihood."""
-OF_POLICIES = frozenset({"chosen_logp", "rejected_logp", "likelihood_loss", "drift", "held_out_chosen_fall"})
+OF_POLICIES = frozenset(
+    {
+        "chosen_logp",
+        "rejected_logp",
+        "likelihood_loss",
+        "drift",
+        "held_out_chosen_logp",
+        "held_out_rejected_logp",
+        "held_out_chosen_fall",
+    }
+)
 """Figures of a step that only a language model has."""
 
 

@@ -236,6 +236,7 @@ def test_metrics_say_only_what_a_reward_model_has(make_run: MakeRun) -> None:
     assert {row.stage for row in rows} == set(Stage) - {Stage.REFERENCE}
     for row in rows:
         assert (row.chosen_logp, row.drift, row.likelihood_loss, row.held_out_chosen_fall) == (None,) * 4
+        assert (row.held_out_chosen_logp, row.held_out_rejected_logp) == (None, None), "rewards are none"
     assert steps[-1].held_out_accuracy is not None
     fractions = [row.fraction for row in rows]
     assert fractions == sorted(fractions)
