@@ -152,6 +152,24 @@ def test_where_there_are_demonstrations_alone_they_alone_can_be_trained_on(sessi
     assert run.method == "sft"
 
 
+@pytest.mark.parametrize(
+    ("demonstrations", "pairs", "said"),
+    [
+        (0, 12, "Trained on 12 pairs in 9 steps, checked on"),
+        (26, 0, "Trained on 26 demonstrations in 9 steps, checked on"),
+        (26, 12, "Trained on 26 demonstrations and 12 pairs in 9 steps, checked on"),
+    ],
+)
+def test_a_report_says_what_was_trained_on_and_what_was_left_out(
+    demonstrations: int, pairs: int, said: str, session: Session, site: Site
+) -> None:
+    counts = {"demonstrations": demonstrations, "train_pairs": pairs, "steps": 9, "dropped": {"disagreement": 2}}
+    run = finished_run(session, site.line, report().model_copy(update=counts))
+    page = " ".join(site.as_(site.researcher).get(f"/runs/{run.id}").text.split())
+    assert said in page
+    assert "2 on which people disagree" in page
+
+
 def test_a_run_that_stopped_early_says_why(session: Session, site: Site) -> None:
     run = finished_run(session, site.line, report().model_copy(update={"stopped": "Enough was learnt."}))
     page = site.as_(site.manager).get(f"/runs/{run.id}").text
