@@ -2,7 +2,8 @@
 
     python -m benchmarks.quality curves            losses of 50 steps on the same batches, side by side
     python -m benchmarks.quality starter           held-out accuracy on the starter model, five seeds of judgments
-    python -m benchmarks.quality real <folder>     the same on people's real preferences and two small real models
+    python -m benchmarks.quality real <folder>     the same on people's real preferences and two small real models,
+                                                   or of some of these sources: --sources hh qa oasst
 
 float32, one thread. Both sides get the same token ids, the same log-probabilities of the reference (known beforehand),
 AdamW, batches of 8, a warm-up over a tenth of the steps and a linear decay. TRL gets a ranking as the pairs that it
@@ -44,10 +45,10 @@ from trainer.starter import MODEL_FOLDER as STARTER
 from trainer.step import training_step
 
 PREFERENCE_ALONE = {"likelihood_weight": 0.0, "drift_weight": 0.0}
-SOURCES: dict[str, tuple[str, Convert]] = {
-    "hh-rlhf, pairs": ("hh_rlhf_harmless_base_test_part1", hh_rlhf),
-    "QA-feedback, rankings of four and pairs": ("qa_feedback_four_way_part1", qa_feedback),
-    "OASST, sibling ranks": ("oasst_en_100_tree", oasst),
+SOURCES: dict[str, tuple[str, str, Convert]] = {
+    "hh": ("hh-rlhf, pairs", "hh_rlhf_harmless_base_test_part1", hh_rlhf),
+    "qa": ("QA-feedback, rankings of four and pairs", "qa_feedback_four_way_part1", qa_feedback),
+    "oasst": ("OASST, sibling ranks", "oasst_en_100_tree", oasst),
 }
 
 
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="holds preferences/ and models/tinystories-260k/")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
     options = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
@@ -94,7 +96,7 @@ def main() -> None:
     elif options.folder is None:
         parser.error("say where the real data is")
     else:
-        real(options.folder, epochs=options.epochs)
+        real(options.folder, options.sources, epochs=options.epochs)
 
 
 def curves(steps: int = 50) -> None:
@@ -148,11 +150,11 @@ def starter(seeds: Sequence[int]) -> None:
         print(f"{arm}: gain {mean(gains):+.1%} on average, from {min(gains):+.1%} to {max(gains):+.1%}")
 
 
-def real(folder: Path, *, epochs: float) -> None:
+def real(folder: Path, sources: Sequence[str], *, epochs: float) -> None:
     """People's preferences, one table."""
     print("| preferences | model | groups | pairs | left out | held out | before | arm | after | CPU s | times |")
     print("|---|---|---:|---:|---:|---:|---|---|---|---:|---:|")
-    for name, (file, convert) in SOURCES.items():
+    for name, file, convert in (SOURCES[source] for source in sources):
         rows = list(ranking_rows(folder / "preferences" / f"{file}.jsonl.gz", convert))
         for model in (STARTER, folder / "models" / "tinystories-260k"):
             task = task_of(model, rows)

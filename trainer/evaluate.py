@@ -20,6 +20,7 @@ from trainer.chat import completion_text, end_token_ids, prompt_token_ids
 from trainer.contract.base import Contract, Message
 from trainer.contract.files import weights_sha256
 from trainer.contract.report import (
+    HeldOutDemonstrations,
     HeldOutPair,
     Outcome,
     Preferences,
@@ -30,6 +31,7 @@ from trainer.contract.report import (
     VersionResults,
 )
 from trainer.contract.run import RunRequest
+from trainer.demonstrations import demonstration_groups
 from trainer.drawing import Drawing, draw_completions
 from trainer.groups import PreferencePair, accepted_prompt, preference_groups, preference_pairs, sides
 from trainer.logps import Scorer, fitting_scorer
@@ -55,6 +57,8 @@ class Examination:
     request: RunRequest
     held_out: list[PreferencePair]
     prompts: list[SamplePrompt]
+    demonstrations: list[Tokens]
+    """On held-out prompts."""
 
 
 class ProbeAnswer(Contract):
@@ -80,7 +84,8 @@ def examination(
     *,
     max_tokens: int,
 ) -> Examination:
-    """Which pairs and prompts to measure versions on: held-out prompts first, training prompts where those are few.
+    """Which pairs, demonstrations and prompts to measure versions on: held-out prompts, and where those are few,
+    training prompts to draw samples for.
 
     Prompts that leave no room for a completion within `max_tokens` (the model's context) are passed over.
     """
@@ -93,7 +98,13 @@ def examination(
             token_ids = accepted_prompt(tokenizer, messages)
             if token_ids and len(token_ids) <= room:
                 prompts.append(SamplePrompt(prompt_id, messages, token_ids))
-    return Examination(request=request, held_out=held_out, prompts=prompts)
+    written, _dropped = demonstration_groups(snapshot.held_out_demonstrations, tokenizer, max_tokens=max_tokens)
+    return Examination(
+        request=request,
+        held_out=held_out,
+        prompts=prompts,
+        demonstrations=[sequence for group in written for sequence in group.tree.sequences],
+    )
 
 
 def _shuffled_prompts(rankings: Sequence[Ranking], *, seed: int) -> list[tuple[str, tuple[Message, ...]]]:
@@ -117,7 +128,11 @@ def measure(
     probes = probe_answers(scorer.model, tokenizer, exam.request)
     on_progress(1.0)
     return Measured(
-        results=VersionResults(preferences=preferences, behaviour=behaviour_of(samples)),
+        results=VersionResults(
+            preferences=preferences,
+            behaviour=behaviour_of(samples),
+            demonstrations=held_out_demonstrations(scorer, exam.demonstrations),
+        ),
         samples=samples,
         probes=probes,
     )
@@ -155,6 +170,16 @@ def held_out_preferences(scorer: Scorer, reference: Scorer | None, pairs: Sequen
         accuracy=favoured_share([best - worst for best, worst in zip(chosen, rejected, strict=True)]),
         normalised_accuracy=favoured_share(per_token),
         reward_accuracy=favoured_share(rewards),
+    )
+
+
+def held_out_demonstrations(scorer: Scorer, demonstrations: Sequence[Tokens]) -> HeldOutDemonstrations | None:
+    """How likely a version finds demonstrations; None without any."""
+    if not demonstrations:
+        return None
+    tokens = sum(len(sequence.completion) for sequence in demonstrations)
+    return HeldOutDemonstrations(
+        demonstrations=len(demonstrations), logp_per_token=sum(scorer.sequence_logps(demonstrations)) / tokens
     )
 
 

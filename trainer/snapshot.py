@@ -61,12 +61,14 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The verified content of a snapshot folder, as far as training reads it; demonstrations of training prompts."""
+    """The verified content of a snapshot folder, as far as training reads it."""
 
     manifest: SnapshotManifest
     train: list[Ranking]
     held_out: list[Ranking]
     demonstrations: list[Demonstration]
+    """On training prompts."""
+    held_out_demonstrations: list[Demonstration]
 
 
 def read_snapshot(folder: Path, *, rows_sha256: str) -> Snapshot:
@@ -85,28 +87,32 @@ def read_snapshot(folder: Path, *, rows_sha256: str) -> Snapshot:
             f"{manifest.rows_sha256[:12]}…, the run asked for {rows_sha256[:12]}…. The folder was changed after it "
             "was frozen, or is another snapshot: restore it, or freeze a new one and start a new run."
         )
+    demonstrations = _demonstrations(folder, manifest)
     return Snapshot(
         manifest=manifest,
         train=[_ranking(row, RANKINGS_TRAIN_FILE, number) for number, row in enumerate(train)],
         held_out=[_ranking(row, RANKINGS_EVAL_FILE, number) for number, row in enumerate(held_out)],
-        demonstrations=_demonstrations(folder, manifest),
+        demonstrations=[each for split, each in demonstrations if split == "train"],
+        held_out_demonstrations=[each for split, each in demonstrations if split == "eval"],
     )
 
 
-def _demonstrations(folder: Path, manifest: SnapshotManifest) -> list[Demonstration]:
-    """Those on prompts to train on; none in a snapshot of before there were any."""
+def _demonstrations(folder: Path, manifest: SnapshotManifest) -> list[tuple[str | None, Demonstration]]:
+    """Each with its prompt's side; none in a snapshot of before there were any."""
     if DEMONSTRATIONS_FILE not in manifest.files:
         return []
     rows = _read_rows(folder, manifest, DEMONSTRATIONS_FILE, demonstrations_schema())
     return [
-        Demonstration(
-            prompt_id=row["prompt_id"],
-            prompt=_messages(row["prompt"]),
-            completion_id=row["completion_id"],
-            text="".join(message["content"] for message in row["completion"]),
+        (
+            row["split"],
+            Demonstration(
+                prompt_id=row["prompt_id"],
+                prompt=_messages(row["prompt"]),
+                completion_id=row["completion_id"],
+                text="".join(message["content"] for message in row["completion"]),
+            ),
         )
         for row in rows
-        if row["split"] == "train"
     ]
 
 

@@ -32,7 +32,8 @@ from app.training.warning_signs import Warned, last_evaluation
 from app.training.watched import Watched, evaluations_of, watched_of
 from app.wording import gettext as _
 from app.wording import mark as N_
-from trainer.contract.report import PromptSamples, Report
+from app.wording import ngettext
+from trainer.contract.report import HeldOutDemonstrations, PromptSamples, Report
 from trainer.contract.run import MetricsRow, Stage
 from trainer.contract.server import ServerState
 
@@ -316,6 +317,7 @@ def figures_of(report: Report) -> list[Figure]:
         Figure(_("Held-out accuracy"), _share(one.accuracy), _share(two.accuracy)),
         Figure(_("Held-out accuracy, per token"), _share(one.normalised_accuracy), _share(two.normalised_accuracy)),
         Figure(_("Held-out accuracy of the implicit reward"), "–", _share(two.reward_accuracy)),
+        *_demonstration_figure(report.before.demonstrations, report.after.demonstrations),
         Figure(_("Tokens per completion"), f"{old.mean_tokens:.1f}", f"{new.mean_tokens:.1f}"),
         Figure(_("Cut off at the token limit"), _share(old.unfinished_share), _share(new.unfinished_share)),
         Figure(_("Repetition within samples"), _share(old.repetition), _share(new.repetition)),
@@ -325,6 +327,18 @@ def figures_of(report: Report) -> list[Figure]:
         Figure(_("Drift from the reference, nats per token"), f"{old.drift:.3f}", f"{new.drift:.3f}"),
         *_reward_figure(old.reward, new.reward),
     ]
+
+
+def _demonstration_figure(before: HeldOutDemonstrations | None, after: HeldOutDemonstrations | None) -> list[Figure]:
+    """How likely what people wrote is; nothing where they wrote for no held-out prompt."""
+    if before is None or after is None:
+        return []
+    name = ngettext(
+        "Log-probability per token of %(num)s held-out demonstration, nats",
+        "Log-probability per token of %(num)s held-out demonstrations, nats",
+        after.demonstrations,
+    )
+    return [Figure(name, f"{before.logp_per_token:.2f}", f"{after.logp_per_token:.2f}")]
 
 
 def _reward_figure(before: float | None, after: float | None) -> list[Figure]:

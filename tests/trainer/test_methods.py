@@ -54,6 +54,15 @@ def test_demonstrations_alone_are_learnt_and_no_preference(
     report = carried_out(folder)
     assert (report.demonstrations, report.train_pairs, report.held_out_pairs, report.steps) == (6, 0, 16, 24)
     assert logp_of(folder / "model", "aeiou") > logp_of(tiny_model, "aeiou") + 5
+    assert report.before is not None
+    assert report.after is not None
+    before, after = report.before.demonstrations, report.after.demonstrations
+    assert before is not None
+    assert after is not None
+    tokens = 6  # five letters and the end
+    assert (before.demonstrations, after.demonstrations) == (1, 1), "the one on a held-out prompt"
+    assert before.logp_per_token == pytest.approx(logp_of(tiny_model, "aeiou") / tokens, rel=1e-4)
+    assert after.logp_per_token == pytest.approx(logp_of(folder / "model", "aeiou") / tokens, rel=1e-4)
     losses = [row.loss for row in metrics_of(folder) if row.loss is not None]
     assert losses[-1] < losses[0] - 0.5
     assert all(row.margin is None for row in metrics_of(folder))

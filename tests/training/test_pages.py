@@ -20,6 +20,7 @@ from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.datasets import demonstrate
 from tests.factories.training import finished_run, judge_pairs, make_run
 from tests.training.reports import preferences, report, sample, watched
+from trainer.contract.report import HeldOutDemonstrations
 from trainer.contract.run import Stage
 
 HTMX = {"HX-Request": "true"}
@@ -168,6 +169,23 @@ def test_a_report_says_what_was_trained_on_and_what_was_left_out(
     page = " ".join(site.as_(site.researcher).get(f"/runs/{run.id}").text.split())
     assert said in page
     assert "2 on which people disagree" in page
+
+
+def test_a_report_says_how_likely_held_out_demonstrations_are(session: Session, site: Site) -> None:
+    measured = report()
+    assert measured.before is not None
+    assert measured.after is not None
+    found = {
+        name: results.model_copy(
+            update={"demonstrations": HeldOutDemonstrations(demonstrations=7, logp_per_token=logp)}
+        )
+        for name, results, logp in (("before", measured.before, -2.5), ("after", measured.after, -1.25))
+    }
+    run = finished_run(session, site.line, measured.model_copy(update=found))
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    row = re.search(r"Log-probability per token of 7 held-out demonstrations, nats</th>(.*?)</tr>", page, re.DOTALL)
+    assert row is not None
+    assert re.findall(r">(-[\d.]+)<", row[1]) == ["-2.50", "-1.25"]
 
 
 def test_a_run_that_stopped_early_says_why(session: Session, site: Site) -> None:

@@ -127,11 +127,21 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class HeldOutDemonstrations(Contract):
+    """How likely a version finds what people wrote for held-out prompts."""
+
+    demonstrations: int
+    logp_per_token: float
+    """Mean over all their tokens of log p(token | what came before), in nats."""
+
+
 class VersionResults(Contract):
     """Everything measured of one version, the start (`before`) or the trained one (`after`)."""
 
     preferences: Preferences
     behaviour: Behaviour
+    demonstrations: HeldOutDemonstrations | None = None
+    """Null where nobody wrote for a held-out prompt."""
 
 
 class Report(Contract):
