@@ -6,6 +6,7 @@ and take the same step. So whatever a run decides, writes or waits for is decide
 
 Gradients are added up by hand, once per step and in flat buckets, rather than by `DistributedDataParallel`: a step has
 several backwards, the number of which differs by rank, and its loss is a sum over the whole batch, not a mean of means.
+A model of which each rank holds a share alone adds them up by itself (`sharding`).
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ from app.training.warning_signs import Warned, last_evaluation
 from app.training.watched import Watched, evaluations_of, watched_of
 from app.wording import gettext as _
 from app.wording import mark as N_
-from app.wording import ngettext
 from trainer.contract.report import HeldOutDemonstrations, PromptSamples, Report
 from trainer.contract.run import MetricsRow, Stage
 from trainer.contract.server import ServerState
@@ -333,11 +332,7 @@ def _demonstration_figure(before: HeldOutDemonstrations | None, after: HeldOutDe
     """How likely what people wrote is; nothing where they wrote for no held-out prompt."""
     if before is None or after is None:
         return []
-    name = ngettext(
-        "Log-probability per token of %(num)s held-out demonstration, nats",
-        "Log-probability per token of %(num)s held-out demonstrations, nats",
-        after.demonstrations,
-    )
+    name = _("Log-probability of held-out demonstrations, nats per token")
     return [Figure(name, f"{before.logp_per_token:.2f}", f"{after.logp_per_token:.2f}")]
 
 
