@@ -55,7 +55,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def two_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what came of each case, with one process and with two."""
     folder = tmp_path_factory.mktemp("steps")
