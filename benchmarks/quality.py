@@ -45,6 +45,8 @@ from trainer.starter import MODEL_FOLDER as STARTER
 from trainer.step import training_step
 
 PREFERENCE_ALONE = {"likelihood_weight": 0.0, "drift_weight": 0.0}
+ARMS = ["palate", "defaults", "trl"]
+"""Palate with the preference loss alone and with its defaults, and TRL."""
 SOURCES: dict[str, tuple[str, str, Convert]] = {
     "hh": ("hh-rlhf, pairs", "hh_rlhf_harmless_base_test_part1", hh_rlhf),
     "qa": ("QA-feedback, rankings of four and pairs", "qa_feedback_four_way_part1", qa_feedback),
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
@@ -96,7 +99,7 @@ def main() -> None:
     elif options.folder is None:
         parser.error("say where the real data is")
     else:
-        real(options.folder, options.sources, epochs=options.epochs)
+        real(options.folder, options.sources, options.arms, epochs=options.epochs)
 
 
 def curves(steps: int = 50) -> None:
@@ -150,10 +153,12 @@ def starter(seeds: Sequence[int]) -> None:
         print(f"{arm}: gain {mean(gains):+.1%} on average, from {min(gains):+.1%} to {max(gains):+.1%}")
 
 
-def real(folder: Path, sources: Sequence[str], *, epochs: float) -> None:
-    """People's preferences, one table."""
-    print("| preferences | model | groups | pairs | left out | held out | before | arm | after | CPU s | times |")
-    print("|---|---|---:|---:|---:|---:|---|---|---|---:|---:|")
+def real(folder: Path, sources: Sequence[str], chosen: Sequence[str], *, epochs: float) -> None:
+    """People's preferences, one table: held-out accuracy of log-probabilities, and of their ratios to the start's."""
+    print(
+        "| preferences | model | groups | pairs | left out | held out | before | arm | after | reward | CPU s | times |"
+    )
+    print("|---|---|---:|---:|---:|---:|---|---|---|---|---:|---:|")
     for name, file, convert in (SOURCES[source] for source in sources):
         rows = list(ranking_rows(folder / "preferences" / f"{file}.jsonl.gz", convert))
         for model in (STARTER, folder / "models" / "tinystories-260k"):
@@ -161,19 +166,20 @@ def real(folder: Path, sources: Sequence[str], *, epochs: float) -> None:
             told = (
                 f"| {name} | {'starter' if model == STARTER else model.name} | {len(task.train)} "
                 f"| {len(preference_pairs(task.train))} | {task.left_out} | {len(task.held_out)} "
-                f"| {with_interval(task.scorer(), task.held_out)} "
+                f"| {with_interval(task.held_out, favoured(task.scorer(), task.held_out))} "
             )
             arms: dict[str, Callable[[], tuple[Scorer, float]]] = {
-                "Palate, preference alone": lambda task=task: palate(task, epochs=epochs, seed=1, **PREFERENCE_ALONE),
-                "Palate, defaults": lambda task=task: palate(task, epochs=epochs, seed=1),
-                "TRL": lambda task=task: trl(task, epochs=epochs, seed=1),
+                "palate": lambda task=task: palate(task, epochs=epochs, seed=1, **PREFERENCE_ALONE),
+                "defaults": lambda task=task: palate(task, epochs=epochs, seed=1),
+                "trl": lambda task=task: trl(task, epochs=epochs, seed=1),
             }
-            first = 0.0
-            for arm, train in arms.items():
-                scorer, seconds = train()
+            first, reference = 0.0, task.reference(drifts=False)
+            for arm in chosen:
+                scorer, seconds = arms[arm]()
                 first = first or seconds
-                after = with_interval(scorer, task.held_out)
-                print(f"{told}| {arm} | {after} | {seconds:.1f} | {seconds / first:.2f} |", flush=True)
+                after = with_interval(task.held_out, favoured(scorer, task.held_out))
+                reward = with_interval(task.held_out, favoured(scorer, task.held_out, reference))
+                print(f"{told}| {arm} | {after} | {reward} | {seconds:.1f} | {seconds / first:.2f} |", flush=True)
 
 
 def starter_task(*, seed: int) -> Task:
@@ -289,9 +295,13 @@ def trl_trainer(task: Task, reference: Reference, *, epochs: float, seed: int) -
     return trainer
 
 
-def favoured(scorer: Scorer, pairs: Sequence[PreferencePair]) -> list[float]:
-    """For each held-out pair 1 where log p(chosen) > log p(rejected), one half where they are equal."""
+def favoured(scorer: Scorer, pairs: Sequence[PreferencePair], reference: Reference | None = None) -> list[float]:
+    """For each held-out pair 1 where log p(chosen) > log p(rejected), one half where they are equal; with a reference by
+    the log-ratios to it, the implicit reward."""
     logps = scorer.sequence_logps(sides(pairs))
+    if reference is not None:
+        known = reference.logps(sides(pairs)).tolist()
+        logps = [ours - theirs for ours, theirs in zip(logps, known, strict=True)]
     return [
         (chosen > rejected) + 0.5 * (chosen == rejected)
         for chosen, rejected in zip(logps[: len(pairs)], logps[len(pairs) :], strict=True)
@@ -303,10 +313,10 @@ def accuracy(scorer: Scorer, pairs: Sequence[PreferencePair]) -> float:
     return mean(favoured(scorer, pairs))
 
 
-def with_interval(scorer: Scorer, pairs: Sequence[PreferencePair]) -> str:
-    """The same with its interval."""
+def with_interval(pairs: Sequence[PreferencePair], values: Sequence[float]) -> str:
+    """The mean over pairs with its interval."""
     by_prompt: dict[str, list[float]] = {}
-    for pair, value in zip(pairs, favoured(scorer, pairs), strict=True):
+    for pair, value in zip(pairs, values, strict=True):
         by_prompt.setdefault(pair.prompt_id, []).append(value)
     rng = random.Random(5)  # noqa: S311  (not a secret)
     prompts = list(by_prompt.values())
