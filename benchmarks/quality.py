@@ -155,10 +155,9 @@ def starter(seeds: Sequence[int]) -> None:
 
 def real(folder: Path, sources: Sequence[str], chosen: Sequence[str], *, epochs: float) -> None:
     """People's preferences, one table: held-out accuracy of log-probabilities, and of their ratios to the start's."""
-    print(
-        "| preferences | model | groups | pairs | left out | held out | before | arm | after | reward | CPU s | times |"
-    )
-    print("|---|---|---:|---:|---:|---:|---|---|---|---|---:|---:|")
+    columns = ["preferences", "model", "groups", "pairs", "left out", "held out", "before", "arm", "after", "reward"]
+    print(f"| {' | '.join([*columns, 'CPU s', 'times'])} |")
+    print(f"|{'---|' * 12}")
     for name, file, convert in (SOURCES[source] for source in sources):
         rows = list(ranking_rows(folder / "preferences" / f"{file}.jsonl.gz", convert))
         for model in (STARTER, folder / "models" / "tinystories-260k"):
@@ -296,8 +295,8 @@ def trl_trainer(task: Task, reference: Reference, *, epochs: float, seed: int) -
 
 
 def favoured(scorer: Scorer, pairs: Sequence[PreferencePair], reference: Reference | None = None) -> list[float]:
-    """For each held-out pair 1 where log p(chosen) > log p(rejected), one half where they are equal; with a reference by
-    the log-ratios to it, the implicit reward."""
+    """For each held-out pair 1 where log p(chosen) > log p(rejected), one half where they are equal; with a reference
+    by the log-ratios to it, the implicit reward."""
     logps = scorer.sequence_logps(sides(pairs))
     if reference is not None:
         known = reference.logps(sides(pairs)).tolist()
