@@ -59,7 +59,8 @@ def fitting_limits(
     most = Limits()
     device = device or scorer.model.device
     trained = sum(parameter.nbytes for parameter in scorer.model.parameters() if parameter.requires_grad)
-    to_come = 0 if device == scorer.model.device else sum(weight.nbytes for weight in scorer.model.parameters())
+    is_there = device.type == scorer.model.device.type
+    to_come = 0 if is_there else sum(weight.nbytes for weight in scorer.model.parameters())
     room = int(SHARE * max(0, bytes_left(device) - (3 * trained + 2 * to_come) // shares))
     each = bytes_per_token(scorer)
     recompute = max((scorer.read_tokens([tree]) for tree in trees), default=0) * each > room // 2

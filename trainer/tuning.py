@@ -102,7 +102,7 @@ def _loaded(plan: Plan, device: torch.device) -> PreTrainedModel:
 def _refuse_to_shard(plan: Plan) -> None:
     if plan.kind is Tuning.LORA_TOP:
         raise ModelError("The top layers alone are trained by processes that each hold the whole model.")
-    if plan.merged:
+    if plan.merged and plan.kind is not Tuning.FULL:
         raise ModelError(
             "A sharded model's adapter cannot be merged in the run. Have the run write the adapter, and merge it after."
         )
