@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.routing import BaseRoute
 
 from app.accounts.access import CSRF_HEADER, SESSION_COOKIE, csrf_token
 from app.accounts.models import User
@@ -138,10 +139,25 @@ def clock() -> StoppedClock:
     return StoppedClock()
 
 
+@pytest.fixture(scope="session")
+def prepared_routes() -> list[BaseRoute]:
+    """The routes of the first app: FastAPI reads every signature anew for each, which takes longer than most tests."""
+    return []
+
+
 @pytest.fixture
-def app(settings: Settings, session_factory: sessionmaker[Session], clock: StoppedClock) -> FastAPI:
-    """The web app over the test's transaction."""
-    return create_app(settings, session_factory=session_factory, clock=clock)
+def app(
+    settings: Settings,
+    session_factory: sessionmaker[Session],
+    clock: StoppedClock,
+    prepared_routes: list[BaseRoute],
+) -> FastAPI:
+    """The web app over the test's transaction; routes that a test adds are its own."""
+    app = create_app(settings, session_factory=session_factory, clock=clock)
+    if not prepared_routes:
+        prepared_routes.extend(app.router.routes)
+    app.router.routes[:] = prepared_routes
+    return app
 
 
 @pytest.fixture
