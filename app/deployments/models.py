@@ -60,6 +60,10 @@ class ModelVersion(Base):
         server_default=text("false"),
         comment="it gives completions rewards and writes none: never deployed, served or started from",
     )
+    beats_chance: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="of a reward model: it ordered held-out pairs better than chance, so that it is asked",
+    )
     note: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime]
 

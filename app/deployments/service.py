@@ -90,10 +90,12 @@ def register_version(
     number: int | None = None,
     note: str = "",
     is_reward_model: bool = False,
+    beats_chance: bool = False,
 ) -> ModelVersion:
     """Enter trained weights as a version of their parent's line; it does not serve yet.
 
-    Without a number it gets the next one. Raises Conflict where the number is taken.
+    A reward model that `beats_chance` is asked from now on. Without a number it gets the next one. Raises Conflict
+    where the number is taken.
     """
     lock_line(session, line_id=parent.line_id)
     free = next_version_number(session, line_id=parent.line_id)
@@ -113,6 +115,7 @@ def register_version(
         path=path,
         sha256=sha256,
         is_reward_model=is_reward_model,
+        beats_chance=beats_chance,
         note=note,
         created_at=now,
     )
@@ -139,8 +142,10 @@ def list_writers(session: Session, *, line_id: int) -> list[ModelVersion]:
 
 
 def find_reward_model(session: Session, *, line_id: int) -> ModelVersion | None:
-    """The newest reward model of a line, if it has one."""
-    query = select(ModelVersion).where(ModelVersion.line_id == line_id, ModelVersion.is_reward_model)
+    """The newest reward model of a line that orders held-out pairs better than chance, if it has one."""
+    query = select(ModelVersion).where(
+        ModelVersion.line_id == line_id, ModelVersion.is_reward_model, ModelVersion.beats_chance
+    )
     return session.scalars(query.order_by(ModelVersion.number.desc()).limit(1)).one_or_none()
 
 

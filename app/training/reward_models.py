@@ -9,12 +9,22 @@ from app.training.gate.checks import LEAST_PROMPTS, percentage
 from app.wording import gettext as _
 from trainer.contract.report import HeldOutReward, HeldOutRewards, RewardModelResults
 
+_CHANCE = 0.5
+
 
 def accuracy_interval(pairs: Sequence[HeldOutReward]) -> Interval:
     """The share of held-out pairs ordered as people ordered them, with its interval: the mean over prompts of the
     weighted mean over each prompt's pairs, as judgments of one prompt are not independent of each other."""
     by_prompt = groupby(sorted(pairs, key=lambda pair: pair.prompt_id), key=lambda pair: pair.prompt_id)
     return paired_interval([_weighted(list(each)) for _prompt_id, each in by_prompt], least=LEAST_PROMPTS)
+
+
+def beats_chance(results: RewardModelResults | None) -> bool:
+    """Whether a reward model orders held-out pairs better than a coin does, as far as they can tell."""
+    if results is None or results.after is None or not results.after.pairs:
+        return False
+    interval = accuracy_interval(results.after.pairs)
+    return interval.low is not None and interval.low > _CHANCE
 
 
 def _weighted(pairs: Sequence[HeldOutReward]) -> float:
@@ -62,9 +72,9 @@ def _meaning(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return _("These are too few prompts to say how sure that is.")
     bounds = {"low": percentage(interval.low), "high": percentage(interval.high)}
-    if interval.low > 0.5:
+    if interval.low > _CHANCE:
         return _("By prompts, that is between %(low)s and %(high)s (95 %% interval): better than chance.", **bounds)
-    if interval.high < 0.5:
+    if interval.high < _CHANCE:
         return _("By prompts, that is between %(low)s and %(high)s (95 %% interval): worse than chance.", **bounds)
     return _(
         "By prompts, that is between %(low)s and %(high)s (95 %% interval), so nothing yet says that it is better than "

@@ -51,7 +51,14 @@ def give_reward_model(
     assert campaign.line_id is not None
     base = base_version(session, line_id=campaign.line_id)
     return register_version(
-        session, parent=base, kind=VersionKind.FULL, path=path, sha256=sha256 or "0" * 64, now=NOW, is_reward_model=True
+        session,
+        parent=base,
+        kind=VersionKind.FULL,
+        path=path,
+        sha256=sha256 or "0" * 64,
+        now=NOW,
+        is_reward_model=True,
+        beats_chance=True,
     )
 
 

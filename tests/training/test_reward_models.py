@@ -16,7 +16,7 @@ from app.training.carrying_out import carry_out
 from app.training.gate.checks import Check, Verdict
 from app.training.gate.judging import is_blocked, judge
 from app.training.models import Run, RunState
-from app.training.reward_models import accuracy_interval, told_accuracy
+from app.training.reward_models import accuracy_interval, beats_chance, told_accuracy
 from app.training.service.deciding import checks_of, deploy_passed, idle_version_names, override_gate
 from app.training.service.requesting import readiness, request_run, start_choices
 from tests.campaigns.test_editing import plan_of
@@ -85,6 +85,10 @@ def test_a_reward_model_is_kept_as_a_version_and_not_deployed(session: Session) 
     assert find_reward_model(session, line_id=line.id) == version
     newer = made_by(reward_run(session, line))
     assert find_reward_model(session, line_id=line.id) == newer
+    for unproven in (results([(1.0, -1.0)] * 10 + [(-1.0, 1.0)] * 10), results([(1.0, -1.0)] * 4), results([])):
+        later = made_by(reward_run(session, line, unproven))
+        assert (later.is_reward_model, later.beats_chance) == (True, False)
+        assert find_reward_model(session, line_id=line.id) == newer, "nothing says that the later one knows better"
     assert [each.number for each in list_writers(session, line_id=line.id)] == [0]
 
 
@@ -173,6 +177,8 @@ def test_its_pages_say_what_it_is_and_offer_nothing_that_does_not_apply(session:
     assert "tiny-v1 is a reward model." in page
     assert "in 90 % of 20 held-out pairs of 20 prompts; before training it was 50 %, which is chance." in page
     assert "better than chance" in page
+    assert "From now on the report of every run" in page
+    assert "not asked" not in page
     assert "no independent judge" in page
     for absent in ("Passed the gate", f"/runs/{run.id}/deployment", 'id="gate"', "Before and after", ">Drift<"):
         assert absent not in page
@@ -190,6 +196,16 @@ def test_its_pages_say_what_it_is_and_offer_nothing_that_does_not_apply(session:
         assert answer.status_code == 409
         assert "is a reward model" in answer.text
     assert current_version(session, line_id=line.id).number == 0
+
+
+def test_its_pages_say_that_one_of_which_nothing_is_known_is_not_asked(session: Session, signed_in: SignedIn) -> None:
+    line = make_line(session, slug="tiny")
+    run = reward_run(session, line, results([(1.0, -1.0)] * 11 + [(-1.0, 1.0)] * 9))
+    browser = signed_in(make_user(session, Role.ADMIN))
+    page = browser.get(f"/runs/{run.id}").text
+    assert "It is not asked about anything" in page
+    assert "From now on the report of every run" not in page
+    assert "never serves, not asked" in browser.get(f"/models/{line.id}").text
 
 
 # --- How well it orders held-out pairs, in words
@@ -286,7 +302,9 @@ def test_a_reward_model_is_trained_by_the_worker_and_asked_by_the_next_run(shop:
     assert found.after is not None
     assert len(found.after.pairs) == 8
     version = made_by(run)
-    assert version.is_reward_model
+    assert (version.is_reward_model, version.beats_chance) == (True, beats_chance(found))
+    with shop.session() as session:  # a tiny model, hardly trained: nothing to rely on
+        session.get_one(ModelVersion, version.id).beats_chance = True
     later = shop.ask(QUICK)
     carry_out(shop.place, run_id=later, poll_seconds=0.2)
     request = read_json(shop.folder(later) / REQUEST_FILE, RunRequest)

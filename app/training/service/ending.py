@@ -13,6 +13,7 @@ from app.live.announcing import announce
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked, judge
 from app.training.models import Run, RunState
+from app.training.reward_models import beats_chance
 from app.wording import gettext as _
 from trainer.contract.report import Outcome, Report
 from trainer.contract.steps import Step, passing
@@ -53,6 +54,7 @@ def _succeed(session: Session, run: Run, report: Report, *, model_path: str, now
         number=run.version_number,
         note=f"Run {run.id}",
         is_reward_model=run.trains_reward_model,
+        beats_chance=beats_chance(report.reward_model),
     )
     passing(Step.REGISTRATION_ENTERING)
     run.model_version = version
