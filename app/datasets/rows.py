@@ -48,6 +48,8 @@ class JudgedComparison:
     split: str | None
     prompt: list[dict[str, str]]
     completions: list[JudgedCompletion]
+    picked: str | None = None
+    """How the completions were chosen of the samples drawn, a `Picking`; None where they were not chosen here."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def judgment_row(comparison: JudgedComparison, verdict: Verdict, *, with_rationa
         "ui_version": verdict.ui_version,
         "judged_at": verdict.judged_at,
         "source": verdict.source,
+        "picked": comparison.picked,
     }
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.campaigns.models import Campaign
-from app.comparisons.models import Assignment, JudgmentState
+from app.comparisons.models import Assignment, JudgmentState, Picking
 from app.comparisons.service.rejecting import Grounds, lift_rejection, reject_judgments
 from app.database import make_engine
 from app.datasets.models import Snapshot, SnapshotAnnotator, SnapshotState
@@ -256,6 +256,8 @@ def test_a_judgment_row_says_what_was_shown_and_asked(
     session: Session, session_factory: Sessions, settings: Settings, campaign: Campaign
 ) -> None:
     judgment = judge_generated(session, campaign, "Why?", active_ms=900, ui_version="7")
+    judgment.comparison.picked = Picking.UNCERTAIN.value
+    session.commit()
     snapshot = make_snapshot(session_factory, settings, campaign=campaign)
     row = pq.read_table(Path(snapshot.path or "") / "judgments.parquet").to_pylist()[0]
     ids = row["completion_ids"]
@@ -263,6 +265,7 @@ def test_a_judgment_row_says_what_was_shown_and_asked(
     assert (row["shown_order"], row["ranking"]) == (ids[::-1], [[ids[0]], [ids[1]]])
     assert (row["active_ms"], row["ui_version"], row["judged_at"]) == (900, "7", NOW)
     assert row["model_versions"] == [f"{campaign.line.slug}-v0" if campaign.line else ""] * 2
+    assert row["picked"] == "uncertain"
 
 
 def test_incomplete_comparisons_can_be_left_out(

@@ -75,7 +75,8 @@ def judgments_schema() -> pyarrow.Schema:
 
     `ranking` lists tie groups of completion ids, best first; it is null where only `all_bad` was given.
     `criteria` maps a criterion to its ranking, `ratings`, `flags` and `spans` a completion id to its own: JSON text.
-    `rationale` is null unless the policy opted in (it is personal text).
+    `rationale` is null unless the policy opted in (it is personal text). `picked` says how the completions were chosen
+    of the samples drawn: "distinct", or "uncertain" where a reward model chose; null where they were not chosen here.
     """
     import pyarrow as pa
 
@@ -109,6 +110,7 @@ def judgments_schema() -> pyarrow.Schema:
             ("ui_version", pa.string()),
             ("judged_at", stamp),
             ("source", pa.string()),
+            ("picked", pa.string()),
         ]
     )
 

@@ -209,6 +209,7 @@ def _comparisons(*, campaign_ids: Collection[int], as_of: datetime, with_surplus
             Comparison.kind,
             Comparison.redundancy,
             Comparison.prompt_id,
+            Comparison.picked,
             Prompt.split,
             Prompt.messages,
         )
@@ -244,6 +245,7 @@ def _comparison(
             )
             for each in completions
         ],
+        picked=row.picked,
     )
 
 
