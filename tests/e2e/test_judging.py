@@ -100,8 +100,6 @@ def test_a_verdict_that_could_not_be_sent_waits_and_is_sent_by_itself(page: Page
 
 
 def test_a_verdict_whose_answer_was_lost_is_recorded_once(page: Page) -> None:
-    open_desk(page)
-    before = judged_today(page)
     lost: list[int] = []
 
     def lose_first_answer(route: Route) -> None:
@@ -109,7 +107,10 @@ def test_a_verdict_whose_answer_was_lost_is_recorded_once(page: Page) -> None:
         lost.append(answer.status)
         route.abort() if len(lost) == 1 else route.fulfill(response=answer)
 
+    # Before the page is there: a page that is learns of it a moment later, and its next request may get past.
     page.route("**/judgment", lose_first_answer)
+    open_desk(page)
+    before = judged_today(page)
     page.keyboard.press("1")
     expect(page.locator(TALLY)).to_have_text(str(before + 1), timeout=30_000)
     assert lost == [200, 200], "recorded, and asked again with the same key"
@@ -164,9 +165,9 @@ def test_two_tabs_show_the_same_comparison_and_the_later_verdict_stands(page: Pa
 
 
 def test_a_reload_before_the_answer_loses_nothing(page: Page) -> None:
+    page.route("**/judgment", lambda route: None)  # never reaches the server
     open_desk(page)
     before = judged_today(page)
-    page.route("**/judgment", lambda route: None)  # never reaches the server
     page.keyboard.press("1")
     page.wait_for_timeout(300)
     page.unroute("**/judgment")

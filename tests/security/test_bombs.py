@@ -54,7 +54,9 @@ def test_a_hostile_line_is_reported_or_taken_and_the_good_ones_load(
     assert done.counts["added"] >= 1
 
 
-@pytest.mark.parametrize("content", [b"text\n" + b"a" * 3_000_000 + b"\n", b'text\n"' + b"a\n" * 400_000])
+@pytest.mark.parametrize(
+    "content", [b"text\n" + b"a" * 3_000_000 + b"\n", b'text\n"' + b"a\n" * 400_000], ids=["one line", "many lines"]
+)
 def test_a_huge_csv_cell_is_reported_and_not_held(
     session_factory: sessionmaker[Session], campaign: Campaign, tmp_path: Path, content: bytes
 ) -> None:
