@@ -18,9 +18,7 @@ from trainer.matrices import product
 KEPT_LOGITS = 64_000_000
 """Most logits that are kept for the backward pass (256 MB in float32); more are computed anew, in pieces."""
 PIECE_LOGITS = 16_000_000
-"""Most logits in a piece that is computed at once."""
-CACHED_LOGITS = 500_000
-"""Most of the kept logits that are gone through at once, several times: few enough to stay in a CPU's cache."""
+"""Most logits in one piece."""
 
 
 def completion_logps(
@@ -59,7 +57,7 @@ class _Head(torch.autograd.Function):
         kept = _logits(hidden if keeps else hidden[:0], weight, bias, matrices)
         logps = torch.empty(tokens, dtype=_wide(hidden), device=hidden.device)
         masses, totals, drift = torch.empty_like(logps), torch.ones_like(logps), torch.zeros_like(logps)
-        for piece in _pieces(tokens, vocabulary, most=CACHED_LOGITS if keeps and hidden.is_cpu else PIECE_LOGITS):
+        for piece in _pieces(tokens, vocabulary):
             logits = kept[piece] if keeps else _logits(hidden[piece], weight, bias, matrices)
             at_target = logits.gather(-1, targets[piece, None]).squeeze(-1)
             if reference_logps is not None:
@@ -83,7 +81,7 @@ class _Head(torch.autograd.Function):
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         of_weight: Tensor | None = None
         of_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
-        pieces = [slice(0, len(kept))] if len(kept) else _pieces(hidden.shape[0], weight.shape[0], most=PIECE_LOGITS)
+        pieces = [slice(0, len(kept))] if len(kept) else _pieces(hidden.shape[0], weight.shape[0])
         for piece in pieces:
             # Of the vocabulary, times their totals; those computed anew have a total of 1.
             shares = kept
@@ -120,6 +118,6 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _pieces(tokens: int, vocabulary: int, *, most: int) -> list[slice]:
-    rows = max(1, most // vocabulary)
+def _pieces(tokens: int, vocabulary: int) -> list[slice]:
+    rows = max(1, PIECE_LOGITS // vocabulary)
     return [slice(begin, min(tokens, begin + rows)) for begin in range(0, tokens, rows)]
