@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.campaigns.models import Campaign
 from app.comparisons.models import Comparison, Demonstration, Judgment, JudgmentState
 from app.comparisons.service.rejecting import Grounds, reject_judgment
+from app.datasets.looking import exports_folder
 from app.datasets.models import Snapshot
-from app.datasets.service.freezing import exports_folder
 from app.generation.models import CompletionSource, Prompt
 from app.settings import Settings
 from tests.conftest import NOW
