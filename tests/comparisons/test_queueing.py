@@ -10,15 +10,11 @@ from app.background import Workplace
 from app.campaigns.models import Campaign, CampaignState
 from app.comparisons.models import CampaignQueue, Comparison, ComparisonState, QueueState, Slot
 from app.comparisons.service.desk import hold_desk
+from app.comparisons.service.drafting import Draft
 from app.comparisons.service.leasing import lease_next
 from app.comparisons.service.presenting import present_desk
-from app.comparisons.service.queueing import (
-    Draft,
-    fill_queue,
-    next_draft,
-    request_fill,
-    store_comparison,
-)
+from app.comparisons.service.queueing import fill_queue, next_draft, request_fill
+from app.comparisons.service.storing import store_comparison
 from app.comparisons.service.turning_over import turn_over
 from app.generation.completions_client import Drawn
 from app.generation.models import PromptState

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.background import Workplace
 from app.campaigns.models import Campaign
 from app.comparisons.models import CampaignQueue, Comparison, QueueState
-from app.comparisons.service.queueing import fill_queue, next_draft, store_comparison
+from app.comparisons.service.queueing import fill_queue, next_draft
+from app.comparisons.service.storing import store_comparison
 from app.deployments.models import ModelVersion, VersionKind
 from app.deployments.service import base_version, register_version
 from app.generation.completions_client import Sampling, draw_completions

@@ -60,6 +60,7 @@ OTHERS_SOURCES = (
     "app/comparisons/previewing.py",
     "app/comparisons/service/queueing.py",
     "app/comparisons/service/rejecting.py",
+    "app/comparisons/service/storing.py",
     "templates/comparisons/_change.html",
     "templates/comparisons/_found*.html",
     "templates/comparisons/_preview.html",

@@ -5,76 +5,33 @@ meanwhile), keep those that differ most, store them. Killed anywhere, the next r
 stored; two runs at once do no more than one, for what is still wanted is looked at again before storing.
 """
 
-import logging
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.background import Workplace
 from app.campaigns.models import Campaign, CampaignKind
 from app.campaigns.service.sources import find_writer
-from app.comparisons.models import (
-    CampaignQueue,
-    Comparison,
-    ComparisonCompletion,
-    ComparisonState,
-    Picking,
-    QueueState,
-    Slot,
-)
+from app.comparisons.models import CampaignQueue, QueueState
+from app.comparisons.service.drafting import Draft, drawn_for, rewards_of
+from app.comparisons.service.storing import hold_making, set_aside, store_comparison
 from app.database import get_row
-from app.deployments.model_server import (
-    ModelServerDown,
-    ModelServerRefused,
-    connected,
-    ensure_serving,
-    load_order,
-)
-from app.deployments.models import Endpoint, ModelVersion
+from app.deployments.model_server import ModelServerDown, ModelServerRefused, load_order
 from app.deployments.service import find_reward_model
-from app.generation.completions_client import Drawn, PromptRefused, Sampling, VersionForgotten, draw_completions
-from app.generation.distinct import most_distinct
-from app.generation.elsewhere import draw_elsewhere
-from app.generation.models import Completion, CompletionSource, Prompt, PromptState
-from app.generation.normalising import text_sha256
+from app.generation.completions_client import PromptRefused, Sampling
+from app.generation.models import Prompt
 from app.generation.seeds import draw_seed
-from app.generation.uncertain import is_kept_as_before, most_uncertain
+from app.generation.uncertain import is_kept_as_before
 from app.live.announcing import announce
 from app.queue import enqueue
 from app.wording import gettext as _
-from trainer.contract.base import Message
-from trainer.contract.server import LoadVersion, RewardTexts
+from trainer.contract.server import LoadVersion
 from trainer.contract.steps import Step, passing
 
-log = logging.getLogger(__name__)
-
-TRIES = 3
-"""Draws of one prompt without enough distinct samples after which it is set aside."""
 LONGEST_WAIT = timedelta(seconds=30)
-_MAKING = 0x6D61_6B65
-"""First half of the advisory locks under which one comparison of a campaign is stored at a time."""
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What the next comparison of a campaign is made from, read in one transaction."""
-
-    prompt_id: int
-    messages: list[dict[str, Any]]
-    version_id: int
-    version_name: str
-    endpoint: Endpoint | None
-    """Where the version is asked if it lies elsewhere."""
-    sampling: Sampling
-    samples: int
-    count: int
-    """Completions to show, K; one, for people to begin with."""
-    reward_model: LoadVersion | None = None
-    """Helps to choose those that are shown; None where they are chosen without."""
 
 
 def request_fill(session: Session, *, campaign_id: int, at: datetime | None = None) -> None:
@@ -134,7 +91,7 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
         if draft is None:
             return
         try:
-            drawn = _draw(place, draft)
+            drawn = drawn_for(place, draft)
         except (ModelServerDown, ModelServerRefused) as error:
             with place.session_factory.begin() as session:
                 wait = timedelta(seconds=error.retry_after_seconds if isinstance(error, ModelServerDown) else 0)
@@ -142,13 +99,13 @@ def fill_queue(place: Workplace, *, campaign_id: int) -> None:
             return
         except PromptRefused as error:
             with place.session_factory.begin() as session:
-                _set_aside(
+                set_aside(
                     session.get_one(Prompt, draft.prompt_id),
                     reason=_("The model refused it: %(message)s", message=error.message),
                 )
             continue
         passing(Step.GENERATION_DRAWN)
-        rewards = _rewards(place, draft, drawn)
+        rewards = rewards_of(place, draft, drawn)
         with place.session_factory.begin() as session:
             store_comparison(
                 session, draft=draft, drawn=drawn, rewards=rewards, campaign_id=campaign_id, now=place.clock()
@@ -181,7 +138,7 @@ def hand_out_prompts(session: Session, *, campaign_id: int, now: datetime) -> bo
     Each becomes a comparison of nothing: its slots, leases and judgments keep order here as they do there. Where people
     begin with a draft by the model, it is made like any comparison, of one completion.
     """
-    session.execute(text("SELECT pg_advisory_xact_lock(:making, :id)"), {"making": _MAKING, "id": campaign_id})
+    hold_making(session, campaign_id=campaign_id)
     found = session.execute(_PROMPTS_TO_WRITE_FOR, {"id": campaign_id, "now": now}).all()
     if found:
         announce(session, "campaign", campaign_id)
@@ -252,154 +209,6 @@ def _with_system_prompt(campaign: Campaign, prompt: Prompt) -> list[dict[str, An
     if not campaign.system_prompt:
         return prompt.messages
     return [{"role": "system", "content": campaign.system_prompt}, *prompt.messages]
-
-
-def _draw(place: Workplace, draft: Draft) -> list[Drawn]:
-    """Samples of the draft's version; a model server of ours that has forgotten it is taught it once."""
-    if draft.endpoint is not None:
-        return draw_elsewhere(
-            place.settings, draft.endpoint, messages=draft.messages, count=draft.samples, sampling=draft.sampling
-        )
-
-    def ask() -> list[Drawn]:
-        return draw_completions(
-            place.settings,
-            version_name=draft.version_name,
-            messages=draft.messages,
-            count=draft.samples,
-            sampling=draft.sampling,
-        )
-
-    try:
-        return ask()
-    except VersionForgotten:
-        with place.session_factory() as session:
-            ensure_serving(place.settings, session, session.get_one(ModelVersion, draft.version_id))
-        try:
-            return ask()
-        except VersionForgotten as error:
-            raise ModelServerDown(error.message) from error
-
-
-def _rewards(place: Workplace, draft: Draft, drawn: list[Drawn]) -> list[float | None] | None:
-    """What the reward model thinks of the samples; None where none is to help, or it cannot: nobody waits for it."""
-    if draft.reward_model is None:
-        return None
-    prompt = [Message.model_validate(message) for message in draft.messages]
-    wanted = RewardTexts(reward_model=draft.reward_model, prompt=prompt, texts=[sample.text for sample in drawn])
-    try:
-        with connected(place.settings) as server:
-            return server.rewards(wanted)
-    except (ModelServerDown, ModelServerRefused) as error:
-        log.warning("Samples are chosen without %s: %s", draft.reward_model.name, error.message)
-        return None
-
-
-def store_comparison(
-    session: Session,
-    *,
-    draft: Draft,
-    drawn: list[Drawn],
-    campaign_id: int,
-    now: datetime,
-    rewards: list[float | None] | None = None,
-) -> Comparison | None:
-    """Keep samples as a comparison with its slots: those that differ most or, where they have rewards, those whose
-    rewards lie closest together. None where too few differ.
-
-    Also None where another run made this prompt's last comparison meanwhile, or a deployment came between.
-    """
-    session.execute(text("SELECT pg_advisory_xact_lock(:making, :id)"), {"making": _MAKING, "id": campaign_id})
-    campaign = session.get_one(Campaign, campaign_id)
-    prompt = session.get_one(Prompt, draft.prompt_id)
-    if prompt.state is not PromptState.ACTIVE or not _still_wanted(session, campaign, draft):
-        return None
-    texts = [sample.text for sample in drawn]
-    kept, picked = most_distinct(texts, draft.count), Picking.DISTINCT
-    if rewards is not None and (uncertain := most_uncertain(texts, rewards, draft.count)) is not None:
-        kept, picked = uncertain, Picking.UNCERTAIN
-    if kept is None:
-        _note_failed_draw(prompt, draft)
-        return None
-    prompt.failed_draws = 0
-    completions = [_completion(draft, drawn[index], now=now) for index in kept]
-    comparison = Comparison(
-        campaign_id=campaign_id,
-        prompt_id=draft.prompt_id,
-        redundancy=campaign.redundancy,
-        model_version_id=draft.version_id,
-        picked=picked.value,
-        created_at=now,
-    )
-    session.add_all([*completions, comparison])
-    session.flush()
-    _add_members_and_slots(session, comparison, completions)
-    announce(session, "campaign", campaign_id)
-    return comparison
-
-
-def _still_wanted(session: Session, campaign: Campaign, draft: Draft) -> bool:
-    writer = find_writer(session, campaign)
-    made = session.scalars(
-        select(Comparison.id).where(Comparison.prompt_id == draft.prompt_id, Comparison.state == ComparisonState.OPEN)
-    ).all()
-    return writer is not None and writer.id == draft.version_id and len(made) < campaign.comparisons_per_prompt
-
-
-def _add_members_and_slots(session: Session, comparison: Comparison, completions: list[Completion]) -> None:
-    session.add_all(
-        ComparisonCompletion(comparison_id=comparison.id, completion_id=completion.id, position=position)
-        for position, completion in enumerate(completions)
-    )
-    session.add_all(
-        Slot(comparison_id=comparison.id, number=number, campaign_id=comparison.campaign_id, priority=0.0)
-        for number in range(1, comparison.redundancy + 1)
-    )
-    session.flush()
-
-
-def _completion(draft: Draft, sample: Drawn, *, now: datetime) -> Completion:
-    return Completion(
-        prompt_id=draft.prompt_id,
-        source=CompletionSource.MODEL,
-        text=sample.text,
-        normalised_sha256=text_sha256(sample.text),
-        model_version_id=draft.version_id,
-        temperature=draft.sampling.temperature,
-        top_p=draft.sampling.top_p,
-        max_tokens=draft.sampling.max_tokens,
-        seed=sample.seed,
-        finish_reason=sample.finish_reason,
-        completion_tokens=sample.completion_tokens,
-        latency_ms=sample.latency_ms,
-        chat_template_sha256=sample.chat_template_sha256,
-        tokenizer_sha256=sample.tokenizer_sha256,
-        token_ids=sample.token_ids,
-        created_at=now,
-    )
-
-
-def _note_failed_draw(prompt: Prompt, draft: Draft) -> None:
-    prompt.failed_draws += 1
-    if prompt.failed_draws >= TRIES:
-        _set_aside(
-            prompt,
-            reason=_(
-                "%(tries)s draws of %(samples)s samples each gave fewer than %(count)s that differ. "
-                "Raise the temperature, draw more samples, or retire it.",
-                tries=TRIES,
-                samples=draft.samples,
-                count=draft.count,
-            ),
-        )
-
-
-def _set_aside(prompt: Prompt, *, reason: str) -> None:
-    prompt.state = PromptState.SET_ASIDE
-    prompt.state_reason = reason[:2000]
-
-
-# --- How it is coming along
 
 
 def _note(session: Session, *, campaign_id: int, state: QueueState, now: datetime, to_make: int = 0) -> None:
