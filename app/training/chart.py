@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from app.wording import gettext as _
 
 WIDTH, HEIGHT = 460, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 30
 """Margins around the plot, for the labels of the axes."""
+LEAST_WRITTEN = 1e-4
+"""Below it a number is written with an exponent."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,10 @@ def line_chart(
         last_x=most_x,
         as_percent=as_percent,
         lines=[_drawn(curve, place, as_percent) for curve in given],
-        x_ticks=[Tick(_across(share), f"{most_x * share:.0f}") for share in (0, 0.25, 0.5, 0.75, 1)],
-        y_ticks=[_y_tick(low + place * step, low, high, as_percent) for place in range(round((high - low) / step) + 1)],
+        x_ticks=_x_ticks(most_x),
+        y_ticks=[
+            _y_tick(place * step, low, high, as_percent) for place in range(round(low / step), round(high / step) + 1)
+        ],
     )
 
 
@@ -129,7 +133,7 @@ def _summary(title: str, curve: Curve, as_percent: bool) -> str:
         title=title,
         first=_said(first, as_percent),
         last=_said(last, as_percent),
-        step=f"{last_x:g}",
+        step=f"{last_x:,.0f}",
     )
 
 
@@ -145,7 +149,7 @@ def _rows(curves: Sequence[Curve], as_percent: bool) -> list[Row]:
 def _drawn(curve: Curve, place: Callable[[float, float], tuple[float, float]], as_percent: bool) -> Line:
     plotted = [place(x, y) for x, y in curve.points]
     dots = [
-        Dot(x, y, _("Step %(step)s: %(label)s", step=f"{step:g}", label=_said(value, as_percent)))
+        Dot(x, y, _("Step %(step)s: %(label)s", step=f"{step:,.0f}", label=_said(value, as_percent)))
         for (x, y), (step, value) in zip(plotted, curve.points, strict=True)
     ]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in plotted)
@@ -153,7 +157,16 @@ def _drawn(curve: Curve, place: Callable[[float, float], tuple[float, float]], a
 
 
 def _said(value: float, as_percent: bool) -> str:
-    return f"{100 * value:.0f} %" if as_percent else f"{value:.3g}"
+    return f"{100 * value:.0f} %" if as_percent else written(value, digits=3)
+
+
+def written(value: float, *, digits: int) -> str:
+    """A number as people write it, whole, or with so many digits that count: 0.0123, 12.3, -1,250."""
+    if abs(value) < LEAST_WRITTEN:
+        return f"{value:.{digits}g}" if value else "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
 
 
 def round_range(low: float, high: float) -> tuple[float, float, float]:
@@ -166,8 +179,14 @@ def round_range(low: float, high: float) -> tuple[float, float, float]:
     return math.floor(low / step) * step, math.ceil(high / step) * step, step
 
 
+def _x_ticks(most_x: float) -> list[Tick]:
+    """Whole steps, each once, about a quarter of the way apart."""
+    steps = sorted({round(most_x * share) for share in (0, 0.25, 0.5, 0.75, 1)})
+    return [Tick(_across(step / most_x), f"{step:,}") for step in steps]
+
+
 def _y_tick(value: float, low: float, high: float, as_percent: bool) -> Tick:
-    label = f"{100 * value:.0f} %" if as_percent else f"{value:.4g}"
+    label = f"{100 * value:.0f} %" if as_percent else written(value, digits=4)
     return Tick(_up((value - low) / (high - low)), label)
 
 

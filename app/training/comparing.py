@@ -11,7 +11,7 @@ from app.accounts.service.sign_ins import Person
 from app.deployments.models import ModelLine, ModelVersion
 from app.deployments.service import list_writers
 from app.training.chart import Chart
-from app.training.curves import overlaid_charts
+from app.training.curves import left_out, overlaid_charts
 from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.looking import figures_of, visible_samples, watched_samples
@@ -21,10 +21,13 @@ from app.training.service.deciding import checks_of
 from app.wording import gettext as _
 from trainer.contract.base import Message
 from trainer.contract.report import Report, Sample
-from trainer.contract.run import Method, MetricsRow
+from trainer.contract.run import Hyperparameters, Method, MetricsRow
 from trainer.contract.watching import WatchedSample
 
 MOST_COLUMNS = 6
+
+_WRITES = Run.method != Method.REWARD_MODEL
+"""What is compared. A reward model has neither samples nor probes, and its losses are of another kind."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Side:
     counts: list[Row]
     charts: list[Chart]
     """Of all that have curves, on the same axes."""
+    not_drawn: list[tuple[str, list[str]]]
+    """What would not compare on the same axes, and the settings that are to blame."""
     figures: list[Row]
     gate: list[tuple[str, list[Check | None]]]
     probes: list[tuple[str, list[tuple[str, bool] | None]]]
@@ -98,11 +103,14 @@ def side_by_side(
     ]
     columns = [_run_column(session, run, person=person) for run in runs]
     columns = ([_base_column(base, columns) for base in bases] + columns)[:MOST_COLUMNS]
+    drawn = [(column.title, column.run) for column in columns if column.run is not None and column.run.metrics]
+    differing = _differing([run for _title, run in drawn])
     return Side(
         columns=columns,
         settings=_rows(columns, _settings),
         counts=_rows(columns, _counts),
-        charts=_charts(columns),
+        charts=overlaid_charts([(title, _curve(run)) for title, run in drawn], differing=differing),
+        not_drawn=[(title, [_setting(name) for name in names]) for title, names in left_out(differing)],
         figures=_rows(columns, _figures),
         gate=_gate(columns),
         probes=_probes(columns),
@@ -112,10 +120,13 @@ def side_by_side(
 
 def _runs(session: Session, line: ModelLine, *, run_ids: Sequence[int], version_ids: Sequence[int]) -> list[Run]:
     chosen = Run.id.in_(list(run_ids)) | Run.model_version_id.in_(list(version_ids))
-    loaded = (joinedload(Run.snapshot), joinedload(Run.start_version), joinedload(Run.model_version))
-    writes = Run.method != Method.REWARD_MODEL
+    loaded = (joinedload(Run.snapshot), joinedload(Run.start_version), joinedload(Run.reference_version))
     query = (
-        select(Run).where(Run.line_id == line.id, chosen, writes).order_by(Run.id).options(*loaded).limit(MOST_COLUMNS)
+        select(Run)
+        .where(Run.line_id == line.id, chosen, _WRITES)
+        .order_by(Run.id)
+        .options(*loaded, joinedload(Run.model_version))
+        .limit(MOST_COLUMNS)
     )
     return list(session.scalars(query))
 
@@ -155,10 +166,27 @@ def _base_column(base: ModelVersion, others: Sequence[Column]) -> Column:
     return Column(run=None, version=base, report=None)
 
 
-def _charts(columns: Sequence[Column]) -> list[Chart]:
-    """The curves of all runs in the same charts."""
-    runs = [(column.title, column.run.metrics) for column in columns if column.run is not None]
-    return overlaid_charts([(title, [MetricsRow.model_validate(row) for row in rows]) for title, rows in runs])
+def has_others(session: Session, run: Run) -> bool:
+    """Whether there is another run on the line to compare this one with."""
+    others = select(Run.id).where(Run.line_id == run.line_id, Run.id != run.id, _WRITES)
+    return not run.trains_reward_model and session.scalar(others.limit(1)) is not None
+
+
+def _curve(run: Run) -> list[MetricsRow]:
+    return [MetricsRow.model_validate(row) for row in run.metrics]
+
+
+def _differing(runs: Sequence[Run]) -> set[str]:
+    """Settings that are not the same in all runs, by name; what an older run did not know has its default."""
+    asked = [
+        {
+            **Hyperparameters.model_validate(run.hyperparameters).model_dump(),
+            "method": run.method,
+            "reference": run.reference_version_id,
+        }
+        for run in runs
+    ]
+    return {name for each in asked for name in each if each[name] != asked[0][name]}
 
 
 # --- Rows
@@ -179,10 +207,19 @@ def _settings(column: Column) -> dict[str, str]:
     run = column.run
     if run is None:
         return {}
-    given = {name.replace("_", " "): _told(value) for name, value in run.hyperparameters.items() if value is not None}
-    budget = {name.replace("_", " "): str(value) for name, value in run.budget.items() if value is not None}
-    start = {_("Method"): method_title(run.method), _("Start"): run.start_version.name}
+    given = {_setting(name): _told(value) for name, value in run.hyperparameters.items() if value is not None}
+    budget = {_setting(name): str(value) for name, value in run.budget.items() if value is not None}
+    start = {
+        _setting("method"): method_title(run.method),
+        _("Start"): run.start_version.name,
+        _setting("reference"): run.reference_version.name,
+    }
     return {**start, **given, **budget, _("Seed"): str(run.seed)}
+
+
+def _setting(name: str) -> str:
+    """A setting as the page calls it."""
+    return {"method": _("Method"), "reference": _("Reference")}.get(name, name.replace("_", " "))
 
 
 def _told(value: object) -> str:

@@ -1,6 +1,6 @@
 """The curves of a run, each with a sentence for those who are no engineers, and the charts of one run or of several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from app.training.chart import Chart, Curve, line_chart
@@ -31,7 +31,15 @@ class Measure:
     """What to make of it, in a sentence."""
     traces: tuple[Trace, ...]
     as_percent: bool = False
+    hangs_on: tuple[str, ...] = ()
+    """Settings that make it another measure: runs that differ in one are not drawn on the same axes."""
 
+
+IN_THE_LOSS = (
+    "method", "reference", "beta", "gamma", "likelihood_weight", "drift_weight", "drift_skip_tokens", "rankings",
+    "label_smoothing", "strength_margin", "reliability", "overall_weight", "criteria_weights", "demonstration_epochs",
+)  # fmt: skip
+"""What the loss is made of: the same model has another one where any of it differs."""
 
 MEASURES = (
     Measure(
@@ -40,6 +48,7 @@ MEASURES = (
         compared=N_("Loss"),
         note=N_("What training makes smaller. It should fall, first fast, then slowly; small jumps are normal."),
         traces=(Trace(N_("Loss"), lambda row: row.loss, dotted=False),),
+        hangs_on=IN_THE_LOSS,
     ),
     Measure(
         name="accuracy",
@@ -64,6 +73,7 @@ MEASURES = (
             Trace(N_("Pairs kept aside"), lambda row: row.held_out_margin),
             Trace(N_("Pairs in training"), lambda row: row.margin, dotted=False),
         ),
+        hangs_on=("reference", "beta"),
     ),
     Measure(
         name="logps",
@@ -87,6 +97,7 @@ MEASURES = (
             "all, 0.1 is usual, and above 0.25 it may lose what it knew."
         ),
         traces=(Trace(N_("KL"), lambda row: row.sample_kl),),
+        hangs_on=("reference",),
     ),
     Measure(
         name="length",
@@ -117,10 +128,14 @@ def charts_of(metrics: Sequence[MetricsRow]) -> list[Chart]:
     return [chart for chart in drawn if chart is not None]
 
 
-def overlaid_charts(runs: Sequence[tuple[str, Sequence[MetricsRow]]]) -> list[Chart]:
-    """The charts of several runs, each a line of its own under its name."""
+def overlaid_charts(
+    runs: Sequence[tuple[str, Sequence[MetricsRow]]], *, differing: Collection[str] = ()
+) -> list[Chart]:
+    """The charts of several runs, each a line of its own under its name, but for those that `left_out` tells of."""
     drawn = []
     for measure in MEASURES:
+        if _blamed(measure, differing):
+            continue
         trace = measure.traces[0]
         chart = line_chart(
             [Curve(name, _points(metrics, trace.value), dotted=trace.dotted) for name, metrics in runs],
@@ -132,6 +147,16 @@ def overlaid_charts(runs: Sequence[tuple[str, Sequence[MetricsRow]]]) -> list[Ch
         )
         drawn.append(chart)
     return [chart for chart in drawn if chart is not None]
+
+
+def left_out(differing: Collection[str]) -> list[tuple[str, list[str]]]:
+    """What is not drawn of runs that differ in these settings: its title, and those of them that it hangs on."""
+    told = [(measure.compared, _blamed(measure, differing)) for measure in MEASURES]
+    return [(_(title), settings) for title, settings in told if settings]
+
+
+def _blamed(measure: Measure, differing: Collection[str]) -> list[str]:
+    return [name for name in measure.hangs_on if name in differing]
 
 
 def _last_step(metrics: Sequence[MetricsRow]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
@@ -25,9 +26,10 @@ from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.models import GateOverride, Run
 from app.training.reward_models import told_accuracy
+from app.training.schemas import method_title
 from app.training.service.deciding import checks_of, find_override
 from app.training.service.scheduling import Due, find_due
-from app.training.standing import Standing, stage_of, standings
+from app.training.standing import Standing, silent_since, stage_of, standings
 from app.training.warning_signs import Warned, last_evaluation
 from app.training.watched import Watched, evaluations_of, watched_of
 from app.wording import gettext as _
@@ -223,7 +225,10 @@ class RunPage:
     """All that the page of a run shows."""
 
     run: Run
+    method: str
     stage: str | None
+    silent_since: datetime | None
+    """When something was last heard of a run that should be at work; None where there is nothing amiss."""
     metrics: list[MetricsRow]
     charts: list[Chart]
     standings: list[Standing]
@@ -247,7 +252,7 @@ class RunPage:
     may_manage: bool
 
 
-def run_page(session: Session, settings: Settings, run: Run, *, person: Person) -> RunPage:
+def run_page(session: Session, settings: Settings, run: Run, *, person: Person, now: datetime) -> RunPage:
     """A run with its progress, its report and what may be done about it."""
     metrics = [MetricsRow.model_validate(row) for row in run.metrics]
     latest = MetricsRow.model_validate(run.latest) if run.latest else None
@@ -259,10 +264,12 @@ def run_page(session: Session, settings: Settings, run: Run, *, person: Person) 
     samples = visible_samples(session, report, person=person, line_id=run.line_id) if report else []
     return RunPage(
         run=run,
+        method=method_title(run.method),
         stage=_(STAGES[stage]) if stage else None,
+        silent_since=silent_since(run, latest, now=now),
         metrics=metrics,
         charts=charts_of(metrics),
-        standings=standings(run, metrics, latest),
+        standings=standings(run, metrics, latest, report=report, now=now),
         warnings=[Warned.model_validate(each) for each in run.warnings],
         evaluated_step=last_evaluation(metrics),
         watched=watched_samples(session, run, person=person),

@@ -31,7 +31,7 @@ STARTS_FILE = "starts.json"
 CHART_ROWS = 160
 """Rows kept for a run's charts: about as many as a screen can tell apart."""
 KEPT_EVALUATIONS = 12
-"""Evaluations whose samples the run's page shows."""
+"""Evaluations whose samples the run's page shows; see docs/training.md, "While it trains"."""
 LOG_CHARACTERS = 8_000
 
 

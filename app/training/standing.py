@@ -2,19 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.training.models import Run, RunState
 from app.training.warning_signs import KL_NOTED
 from app.wording import gettext as _
 from app.wording import ngettext
-from trainer.contract.run import MetricsRow, Stage
+from trainer.contract.report import Report
+from trainer.contract.run import Method, MetricsRow, Stage
 
 KL_SLIGHT = 0.02
 """Nats per token below which hardly anything that it writes differs."""
 
 MOMENT_SECONDS = 10
 """What is too short to be told in numbers."""
+
+SILENCE = timedelta(minutes=5)
+"""After which a run that tells nothing may have lost its worker; the trainer adds a row at every step or batch."""
+
+WAITING_TO_GO_ON = "Waiting to go on"
+"""What worker and trainer begin their last message with when the trainer leaves before the end."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,31 @@ class Standing:
     meaning: str
 
 
-def standings(run: Run, metrics: Sequence[MetricsRow], latest: MetricsRow | None) -> list[Standing]:
-    """What is known of a run that has begun, the most asked for first."""
+def standings(
+    run: Run, metrics: Sequence[MetricsRow], latest: MetricsRow | None, *, report: Report | None, now: datetime
+) -> list[Standing]:
+    """What is known of a run that has begun, the most asked for first.
+
+    Once there is a report, it tells what the version does: that may have the weights of an earlier step.
+    """
     if latest is None:
         return []
-    found = [_time(run, latest), _steps(run, metrics), _speed(run, metrics, latest)]
-    return [each for each in [*found, _accuracy(metrics), _distance(metrics)] if each is not None]
+    found = [_time(run, latest, now), _steps(run, metrics, latest, report), _speed(run, metrics, latest)]
+    found += [_accuracy(metrics, report), _distance(metrics, report)]
+    return [each for each in found if each is not None]
+
+
+def silent_since(run: Run, latest: MetricsRow | None, *, now: datetime) -> datetime | None:
+    """Since when nothing has been heard of a run that should be at work; None where there is nothing amiss."""
+    if run.state is not RunState.RUNNING or run.is_paused or _waits_to_go_on(run, latest):
+        return None
+    heard = latest.at if latest else run.started_at
+    return heard if heard is not None and now - heard > SILENCE else None
+
+
+def _waits_to_go_on(run: Run, latest: MetricsRow | None) -> bool:
+    said = [run.message, (latest.message if latest else None) or ""]
+    return any(message.startswith(WAITING_TO_GO_ON) for message in said)
 
 
 def about(seconds: float) -> str:
@@ -46,7 +72,7 @@ def about(seconds: float) -> str:
     return _("%(count)s hours", count=f"{hours:.1f}" if hours < 10 else f"{hours:.0f}")
 
 
-def _time(run: Run, latest: MetricsRow) -> Standing:
+def _time(run: Run, latest: MetricsRow, now: datetime) -> Standing:  # noqa: PLR0911 - one for each thing it may do
     title = _("Time left")
     if run.state.is_over:
         return Standing(
@@ -54,6 +80,15 @@ def _time(run: Run, latest: MetricsRow) -> Standing:
         )
     if run.is_paused:
         return Standing(title, "–", _("It is paused, and counts on once it is continued."))
+    if silent := silent_since(run, latest, now=now):
+        heard = about((now - silent).total_seconds())
+        return Standing(title, "–", _("Nothing has been heard of it for %(time)s.", time=heard))
+    if run.cancel_requested:
+        return Standing(title, "–", _("It is being cancelled, and ends after the step that it is at."))
+    if _waits_to_go_on(run, latest):
+        return Standing(title, "–", _("It is interrupted, and counts on once a worker takes it up again."))
+    if latest.stage is Stage.WRITING:
+        return Standing(title, _("nearly done"), _("The version is being written."))
     if latest.seconds_left is None:
         return Standing(title, "–", _("It can be told once some steps have been taken."))
     told = about(latest.seconds_left)
@@ -66,20 +101,42 @@ def _taken(began: datetime | None, ended: datetime | None) -> str:
     return about((ended - began).total_seconds()) if began and ended else "–"
 
 
-def _steps(run: Run, metrics: Sequence[MetricsRow]) -> Standing | None:
-    trained = [row for row in metrics if row.stage is Stage.TRAINING and row.step]
-    if not trained:
+def _steps(run: Run, metrics: Sequence[MetricsRow], latest: MetricsRow, report: Report | None) -> Standing | None:
+    newest = _newest_step(metrics, latest)
+    if newest is None:
         return None
-    last = trained[-1]
-    epochs = run.hyperparameters.get("epochs")
-    meaning = _("Each step learns from a few comparisons.")
-    if epochs:
-        meaning = _(
-            "All comparisons have been gone through %(done)s of %(all)s times.",
-            done=f"{min(last.epoch, float(epochs)):.1f}",
-            all=f"{float(epochs):g}",
+    figure = _("%(step)s of %(total)s", step=newest.step, total=newest.total_steps)
+    best = report.best_step if report and run.state is RunState.SUCCEEDED else None
+    if best is not None and best != newest.step:
+        meaning = _("The version is that of step %(step)s, which agreed best with people.", step=best)
+    elif newest.step < newest.total_steps and latest.stage in {Stage.AFTER, Stage.WRITING}:
+        meaning = _("Training ended before its last step; the log says why.")
+    else:
+        meaning = _gone_through(run, newest)
+    return Standing(_("Step"), figure, meaning)
+
+
+def _newest_step(metrics: Sequence[MetricsRow], latest: MetricsRow) -> MetricsRow | None:
+    """The step that it is at. Rows come by step, and a run taken up again is behind what it had reached."""
+    if latest.stage is Stage.TRAINING and latest.step:
+        return latest
+    trained = [row for row in metrics if row.stage is Stage.TRAINING and row.step]
+    return sorted(trained, key=lambda row: row.at)[-1] if trained else None
+
+
+def _gone_through(run: Run, row: MetricsRow) -> str:
+    """How often it has seen what it learns from at that step. Demonstrations, which may come first, have no margin."""
+    settings, is_sft = run.hyperparameters, run.method == Method.SFT
+    demonstrates = is_sft or bool(settings.get("demonstration_epochs") and row.margin is None and row.anchor is None)
+    epochs = float(settings.get("demonstration_epochs" if demonstrates and not is_sft else "epochs") or 0)
+    given = {"done": f"{min(row.epoch, epochs):.1f}", "all": f"{epochs:g}"}
+    if is_sft:
+        return _("All demonstrations have been gone through %(done)s of %(all)s times.", **given)
+    if demonstrates:
+        return _(
+            "All demonstrations have been gone through %(done)s of %(all)s times; comparisons come after them.", **given
         )
-    return Standing(_("Step"), _("%(step)s of %(total)s", step=last.step, total=last.total_steps), meaning)
+    return _("All comparisons have been gone through %(done)s of %(all)s times.", **given)
 
 
 def _speed(run: Run, metrics: Sequence[MetricsRow], latest: MetricsRow) -> Standing | None:
@@ -91,27 +148,46 @@ def _speed(run: Run, metrics: Sequence[MetricsRow], latest: MetricsRow) -> Stand
     return Standing(_("Tokens per second"), f"{rate:,.0f}", meaning)
 
 
-def _accuracy(metrics: Sequence[MetricsRow]) -> Standing | None:
-    known = [row for row in metrics if row.held_out_accuracy is not None]
+def _accuracy(metrics: Sequence[MetricsRow], report: Report | None) -> Standing | None:
+    title = _("Agrees with people")
+    known = [row.held_out_accuracy for row in metrics if row.held_out_accuracy is not None]
+    if (measured := _measured_accuracies(report)) is not None:
+        known = [accuracy for accuracy in measured if accuracy is not None]
     if not known:
-        return None
-    before, now = known[0].held_out_accuracy or 0.0, known[-1].held_out_accuracy or 0.0
-    title, figure = _("Agrees with people"), f"{100 * now:.0f} %"
+        has_trained = any(row.loss is not None for row in metrics)  # after the start was measured
+        meaning = _(
+            "Too few prompts have been judged: no pairs were kept aside to measure it by, and some charts are missing. "
+            "Have more prompts judged before the next run."
+        )
+        return Standing(title, "–", meaning) if has_trained else None
+    before, now, given = known[0], known[-1], {"before": f"{100 * known[0]:.0f} %"}
     if len(known) == 1:
-        return Standing(title, figure, _("Of pairs kept aside, before training."))
-    if abs(now - before) < 1e-9:
-        return Standing(title, figure, _("Of pairs kept aside, as many as before training."))
-    given = {"before": f"{100 * before:.0f} %"}
-    if now > before:
-        return Standing(title, figure, _("Of pairs kept aside: more than before training (%(before)s).", **given))
-    return Standing(title, figure, _("Of pairs kept aside: fewer than before training (%(before)s).", **given))
+        meaning = _("Of pairs kept aside (held-out accuracy), before training.")
+    elif abs(now - before) < 1e-9:
+        meaning = _("Of pairs kept aside (held-out accuracy), as many as before training.")
+    elif now > before:
+        meaning = _("Of pairs kept aside (held-out accuracy): more than before training (%(before)s).", **given)
+    else:
+        meaning = _("Of pairs kept aside (held-out accuracy): fewer than before training (%(before)s).", **given)
+    return Standing(title, f"{100 * now:.0f} %", meaning)
 
 
-def _distance(metrics: Sequence[MetricsRow]) -> Standing | None:
+def _measured_accuracies(report: Report | None) -> tuple[float | None, float | None] | None:
+    """Held-out accuracy before and after, None without a pair; nothing where the run did not get to measure both."""
+    if report and report.before and report.after:
+        return report.before.preferences.accuracy, report.after.preferences.accuracy
+    rewards = report.reward_model if report else None
+    return (rewards.before.accuracy, rewards.after.accuracy) if rewards and rewards.before and rewards.after else None
+
+
+def _distance(metrics: Sequence[MetricsRow], report: Report | None) -> Standing | None:
     known = [row.sample_kl for row in metrics if row.sample_kl is not None]
-    if len(known) < 2:
+    if report and report.after:
+        now = max(0.0, report.after.behaviour.drift)  # an estimate, which may come out below
+    elif len(known) > 1:
+        now = known[-1]
+    else:
         return None
-    now = known[-1]
     meaning = _("It writes differently by now, as is usual.")
     if now < KL_SLIGHT:
         meaning = _("It writes almost as it did.")

@@ -5,9 +5,9 @@ figure comes of the dozen samples that are drawn while training: what is warned 
 more samples, by the gate.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from pydantic import BaseModel
@@ -52,20 +52,59 @@ LOSS_LEAST_SHARE = 0.25
 SAMPLE_FIGURES = [name for name in MetricsRow.model_fields if name.startswith("sample_")]
 
 
-@dataclass(frozen=True)
+@dataclass
 class History:
-    """A training up to an evaluation: what was measured of its start, all evaluations so far, and all steps, which
-    have a loss.
+    """A training up to an evaluation, as it grows. No sign goes through all of it, so that the next evaluation costs
+    the same however many came before.
     """
 
-    start: MetricsRow
-    looks: Sequence[MetricsRow]
-    steps: Sequence[MetricsRow]
+    looks: list[MetricsRow] = field(default_factory=list)
+    """All evaluations, the first of which is of the start."""
+    agreeing: list[MetricsRow] = field(default_factory=list)
+    """Those that tell of held-out accuracy."""
+    best: MetricsRow | None = None
+    """The most accurate of these but the last two, the later one of equals."""
+    likely: list[MetricsRow] = field(default_factory=list)
+    """Evaluations that tell of the log-probability of chosen completions."""
+    losses: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    """Of the steps, in order: of those that learn demonstrations (True), and of those that learn preferences."""
+    on_demonstrations: bool = False
+    """Whether the last step learnt demonstrations."""
+
+    @property
+    def start(self) -> MetricsRow:
+        """What was measured before training."""
+        return self.looks[0]
 
     @property
     def now(self) -> MetricsRow:
         """The evaluation that the history ends with."""
         return self.looks[-1]
+
+    @property
+    def last_two(self) -> list[MetricsRow]:
+        """The last two evaluations after the start; none where there are not two."""
+        return self.looks[-2:] if len(self.looks) > 2 else []
+
+    def take_step(self, row: MetricsRow) -> None:
+        """Take in a step, which has a loss."""
+        assert row.loss is not None
+        self.on_demonstrations = row.margin is None
+        self.losses[self.on_demonstrations].append(row.loss)
+
+    def take_look(self, row: MetricsRow) -> None:
+        """Take in an evaluation."""
+        self.looks.append(row)
+        if row.held_out_accuracy is not None:
+            self.agreeing.append(row)
+            if len(self.agreeing) > 2:
+                self.best = max(self.best or self.agreeing[0], self.agreeing[-3], key=_accuracy_and_step)
+        if row.held_out_chosen_logp is not None:
+            self.likely.append(row)
+
+
+def _accuracy_and_step(row: MetricsRow) -> tuple[float, int]:
+    return row.held_out_accuracy or 0.0, row.step
 
 
 Figures = dict[str, str]
@@ -74,11 +113,14 @@ Figures = dict[str, str]
 
 @dataclass(frozen=True)
 class Sign:
-    """What is warned of. `found` gives the sentence's figures where it is so, else None."""
+    """What is warned of. `found` gives the sentence's figures where it is so, else None. `on_demonstrations` is the
+    advice where demonstrations are learnt, if it is another: they know neither judgments nor weights of the loss.
+    """
 
     says: str
     advice: str
     found: Callable[[History], Figures | None]
+    on_demonstrations: str = ""
 
 
 class Warned(BaseModel):
@@ -88,12 +130,15 @@ class Warned(BaseModel):
     first_step: int
     last_step: int
     figures: Figures
+    on_demonstrations: bool = False
+    """Whether it learnt demonstrations when it was first so."""
 
     @property
     def sentence(self) -> str:
         """What is wrong, and what can be done about it."""
         sign = SIGNS[self.name]
-        return f"{_(sign.says, **self.figures)} {_(sign.advice)}"
+        advice = (self.on_demonstrations and sign.on_demonstrations) or sign.advice
+        return f"{_(sign.says, **self.figures)} {_(advice)}"
 
 
 def warnings_of(rows: Sequence[MetricsRow]) -> list[Warned]:
@@ -101,20 +146,31 @@ def warnings_of(rows: Sequence[MetricsRow]) -> list[Warned]:
 
     Figures are those of the first time. Rows may be of any stage and are taken in order of their steps.
     """
-    looks = _with_samples_carried_on([row for row in rows if is_evaluation(row)])
-    steps = [row for row in rows if row.loss is not None]
-    numbers = [row.step for row in steps]
+    steps = deque(row for row in rows if row.loss is not None)
+    history = History()
     found: dict[str, Warned] = {}
-    for place, look in enumerate(looks[1:], start=2):
-        until_now = steps[: bisect_right(numbers, look.step)]
-        history = History(start=looks[0], looks=looks[:place], steps=until_now)
-        for name, sign in SIGNS.items():
-            figures = sign.found(history)
-            if figures is None:
-                continue
-            first = found.get(name) or Warned(name=name, first_step=look.step, last_step=look.step, figures=figures)
-            found[name] = first.model_copy(update={"last_step": look.step})
+    for look in _with_samples_carried_on([row for row in rows if is_evaluation(row)]):
+        while steps and steps[0].step <= look.step:
+            history.take_step(steps.popleft())
+        history.take_look(look)
+        for name, figures in _found(history):
+            new = Warned(
+                name=name,
+                first_step=look.step,
+                last_step=look.step,
+                figures=figures,
+                on_demonstrations=history.on_demonstrations,
+            )
+            found[name] = found.get(name, new).model_copy(update={"last_step": look.step})
     return sorted(found.values(), key=lambda warned: warned.first_step)
+
+
+def _found(history: History) -> Iterator[tuple[str, Figures]]:
+    """The signs that the newest evaluation shows; of the start, with which it is compared, there are none."""
+    if len(history.looks) > 1:
+        for name, sign in SIGNS.items():
+            if (figures := sign.found(history)) is not None:
+                yield name, figures
 
 
 def last_evaluation(rows: Sequence[MetricsRow]) -> int:
@@ -148,8 +204,8 @@ def _repeats(history: History) -> Figures | None:
 
 def _lengths(history: History) -> tuple[float, float] | None:
     """Mean tokens before and now, where the last two evaluations both differ enough, in the same direction."""
-    before, last = history.start.sample_tokens, [look.sample_tokens for look in history.looks[1:][-2:]]
-    if before is None or len(last) < 2:
+    before, last = history.start.sample_tokens, [look.sample_tokens for look in history.last_two]
+    if before is None or not last:
         return None
     extents = []
     for tokens in last:
@@ -172,8 +228,8 @@ def _grows_shorter(history: History) -> Figures | None:
 
 
 def _forgets_to_end(history: History) -> Figures | None:
-    before, last = history.start.sample_unfinished, [look.sample_unfinished for look in history.looks[1:][-2:]]
-    if before is None or len(last) < 2 or any(now is None or now - before < UNFINISHED_RISE for now in last):
+    before, last = history.start.sample_unfinished, [look.sample_unfinished for look in history.last_two]
+    if before is None or not last or any(now is None or now - before < UNFINISHED_RISE for now in last):
         return None
     return {"now": _percentage(last[-1] or 0.0), "before": _percentage(before)}
 
@@ -191,24 +247,23 @@ def _moves_far(history: History) -> Figures | None:
 
 
 def _agrees_less(history: History) -> Figures | None:
-    known = [(row.step, row.held_out_accuracy) for row in history.looks if row.held_out_accuracy is not None]
-    if len(known) < 3 or history.now.held_out_accuracy is None:
+    best, now = history.best, history.now.held_out_accuracy
+    if best is None or now is None:
         return None
     pairs = history.now.held_out_pairs or history.start.held_out_pairs or 1
     # Ties count half, and sums of fractions are not exact.
     fall = max(ACCURACY_FALL, ACCURACY_FALL_PAIRS / pairs) - 1e-9
-    step, best = max(known[:-2], key=lambda each: (each[1], each[0]))
-    if any(best - accuracy < fall for _step, accuracy in known[-2:]):
+    highest, _step = _accuracy_and_step(best)
+    if any(highest - (row.held_out_accuracy or 0.0) < fall for row in history.agreeing[-2:]):
         return None
-    return {"step": str(step), "best": _percentage(best), "now": _percentage(known[-1][1])}
+    return {"step": str(best.step), "best": _percentage(highest), "now": _percentage(now)}
 
 
 def _loses_the_chosen(history: History) -> Figures | None:
     before = history.start.held_out_chosen_logp
-    known = [row for row in history.looks if row.held_out_chosen_logp is not None]
-    if before is None or len(known) < 3 or history.now is not known[-1]:
+    if before is None or len(history.likely) < 3 or history.now is not history.likely[-1]:
         return None
-    for row in known[-2:]:
+    for row in history.likely[-2:]:
         fell = before - (row.held_out_chosen_logp or 0.0)
         if fell < CHOSEN_FALL * abs(before) or (row.held_out_margin or 0.0) <= (history.start.held_out_margin or 0.0):
             return None
@@ -216,13 +271,11 @@ def _loses_the_chosen(history: History) -> Figures | None:
 
 
 def _learns_nothing(history: History) -> Figures | None:
-    # Demonstrations, whose steps have no margin, may come before preferences: their losses are not the same thing.
-    has_margin = history.steps[-1].margin is not None if history.steps else False
-    steps = [row for row in history.steps if (row.margin is not None) is has_margin]
-    if len(steps) < max(LOSS_LEAST_STEPS, LOSS_LEAST_SHARE * history.now.total_steps):
+    # Demonstrations may come before preferences: their losses are not the same thing.
+    losses = history.losses[history.on_demonstrations]
+    if len(losses) < max(LOSS_LEAST_STEPS, LOSS_LEAST_SHARE * history.now.total_steps):
         return None
-    windows = steps[:LOSS_WINDOW], steps[-LOSS_WINDOW:]
-    first, last = (fmean(row.loss for row in window if row.loss is not None) for window in windows)
+    first, last = fmean(losses[:LOSS_WINDOW]), fmean(losses[-LOSS_WINDOW:])
     return {"first": f"{first:.3g}", "last": f"{last:.3g}"} if last > LOSS_LEFT * first else None
 
 
@@ -242,11 +295,13 @@ SIGNS = {
         N_("It writes much more than before: %(now)s tokens on average, at first %(before)s."),
         N_("If nobody asked for longer ones, see whether the longer completion was mostly the one preferred."),
         _grows_longer,
+        N_("If nobody asked for longer ones, see how long the demonstrations are."),
     ),
     "shorter": Sign(
         N_("It writes much less than before: %(now)s tokens on average, at first %(before)s."),
         N_("If nobody asked for shorter ones, see whether the shorter completion was mostly the one preferred."),
         _grows_shorter,
+        N_("If nobody asked for shorter ones, see how short the demonstrations are."),
     ),
     "endless": Sign(
         N_("It forgets to end: %(now)s of what it writes is cut off at the limit, at first %(before)s."),
@@ -257,25 +312,30 @@ SIGNS = {
         N_("It writes the same again and again: only %(now)s of its texts differ, at first %(before)s."),
         N_("A lower learning rate, or a higher drift weight, keeps its variety."),
         _writes_all_the_same,
+        N_("A lower learning rate, or fewer epochs, keeps its variety."),
     ),
     "far": Sign(
         N_("It has moved far from the model that it is compared with: %(now)s nats per token, more than %(bound)s."),
         N_("What it knew may be lost. A lower learning rate, fewer epochs or a higher drift weight holds it back."),
         _moves_far,
+        N_("What it knew may be lost. A lower learning rate, or fewer epochs, holds it back."),
     ),
     "by_heart": Sign(
         N_("It has agreed less with people since step %(step)s: %(now)s of the pairs kept aside, then %(best)s."),
         N_("It may be learning its examples by heart. Fewer epochs, or more judgments, help."),
         _agrees_less,
+        N_("It may be learning its examples by heart. Fewer epochs, or more demonstrations, help."),
     ),
     "chosen_falls": Sign(
         N_("It tells better from worse, but is ever less likely to write the better one (%(before)s, now %(now)s)."),
         N_("A higher likelihood weight, or a lower learning rate, keeps the better ones likely."),
         _loses_the_chosen,
+        N_("A lower learning rate, or fewer epochs, keeps the better ones likely."),
     ),
     "no_progress": Sign(
         N_("It is not learning: the loss was %(first)s at first and is %(last)s now."),
         N_("A higher learning rate, or more judgments that agree with one another, may help."),
         _learns_nothing,
+        N_("A higher learning rate, or more demonstrations, may help."),
     ),
 }

@@ -24,6 +24,8 @@ class Watched:
 
     steps: list[int]
     rows: list[WatchedRow]
+    hidden: int
+    """Prompts of campaigns in which this person has no part."""
 
 
 def evaluations_of(samples: Sequence[Any]) -> list[WatchedSamples]:
@@ -32,7 +34,7 @@ def evaluations_of(samples: Sequence[Any]) -> list[WatchedSamples]:
 
 
 def watched_of(evaluations: Sequence[WatchedSamples], *, visible: set[str]) -> Watched | None:
-    """The samples of the prompts that may be seen; None where there are none."""
+    """The samples of the prompts that may be seen; None where none was asked."""
     prompts = {prompt.prompt_id: prompt.prompt for each in evaluations for prompt in each.prompts}
     texts = [{prompt.prompt_id: prompt.samples for prompt in each.prompts} for each in evaluations]
     start = texts[0] if evaluations and evaluations[0].step == 0 else {}
@@ -42,4 +44,6 @@ def watched_of(evaluations: Sequence[WatchedSamples], *, visible: set[str]) -> W
         for name, prompt in prompts.items()
         if name in visible
     ]
-    return Watched(steps=[step for step, _of in later], rows=rows) if rows else None
+    if not prompts:
+        return None
+    return Watched(steps=[step for step, _of in later], rows=rows, hidden=len(prompts) - len(rows))

@@ -4,6 +4,7 @@
   const HEIGHT = 220;
   const charts = new Map(); // figure -> uPlot
 
+  const WHOLE = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)); // steps apart
   const DASHES = [[], [7, 4], [2, 4], [10, 3, 2, 3], [14, 5], [4, 2]]; // as in training.css
 
   const numbers = (figure) => {
@@ -12,6 +13,11 @@
     return (rows[0] ?? []).map((_, column) => rows.map((row) => row[column]));
   };
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const plain = (value) => { // as app/training/chart.py writes numbers
+    const size = Math.abs(value);
+    if (size > 0 && size < 1e-4) return value.toPrecision(3);
+    return value.toLocaleString("en-US", size < 1000 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 0 });
+  };
   const percent = (value) => `${+(100 * value).toFixed(1)} %`;
 
   const labels = (figure) => [...figure.querySelectorAll("details thead th.number")];
@@ -20,7 +26,7 @@
     low === high ? [low - .05, high + .05] : uPlot.rangeNum(low, high, .1, true); // one value alone has no range
 
   function shown(figure) {
-    return figure.dataset.percent === undefined ? (value) => String(+value.toPrecision(4)) : percent;
+    return figure.dataset.percent === undefined ? plain : percent;
   }
 
   function options(figure, width) {
@@ -29,7 +35,7 @@
       stroke: () => colour("--muted"), font: "12px system-ui, sans-serif",
       grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false },
     };
-    const across = { ...axis, size: 30, grid: { show: false } };
+    const across = { ...axis, size: 30, grid: { show: false }, incrs: WHOLE };
     const last = () => Number(figure.dataset.last); // known only once training begins
     return {
       width, height: HEIGHT,

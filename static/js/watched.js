@@ -13,8 +13,10 @@
     range.value = place;
     range.setAttribute("aria-valuetext", said);
     document.getElementById("evaluation-said").textContent = said;
-    for (const each of document.querySelectorAll("[data-evaluation]"))
+    for (const each of document.querySelectorAll("[data-evaluation]")) {
       each.hidden = Number(each.dataset.evaluation) !== place;
+      if (each.tagName === "DETAILS") each.open = true; // what is chosen need not be unfolded too
+    }
   }
 
   document.addEventListener("input", (event) => {

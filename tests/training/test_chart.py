@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Curve, line_chart, round_range
+from app.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Curve, line_chart, round_range, written
 
 
 def test_nothing_is_drawn_without_a_point() -> None:
@@ -57,6 +57,53 @@ def test_several_lines_share_axes_and_a_table_in_which_what_is_missing_is_a_gap(
     assert [len(line.dots) for line in chart.lines] == [1, 2]
     assert (chart.y_ticks[0].label, chart.y_ticks[-1].label) == ("-1", "3")
     assert chart.summary == "Every step: 0 at first, 2 at step 3. Seldom: -1 at first, 3 at step 2."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-1250.4, "-1,250"),
+        (1234567.0, "1,234,567"),
+        (999.6, "1,000"),
+        (12.34, "12.3"),
+        (10.0, "10"),
+        (0.000123, "0.000123"),
+        (0.0000123, "1.23e-05"),
+        (-0.5, "-0.5"),
+        (0.0, "0"),
+    ],
+)
+def test_numbers_are_written_out_down_to_a_ten_thousandth(value: float, text: str) -> None:
+    assert written(value, digits=3) == text
+
+
+def test_a_chart_of_large_values_has_no_exponents_anywhere() -> None:
+    curve = Curve("Chosen", [(0, -12500.0), (1000, -11000.0)], dotted=True)
+    chart = line_chart([curve], name="logps", title="Log-probability", last_x=2000)
+    assert chart is not None
+    assert [tick.label for tick in chart.y_ticks] == ["-12,500", "-12,000", "-11,500", "-11,000"]
+    assert [dot.label for dot in chart.lines[0].dots] == ["Step 0: -12,500", "Step 1,000: -11,000"]
+    assert chart.summary == "Log-probability: -12,500 at first, -11,000 at step 1,000."
+    assert [value and value.label for row in chart.rows for value in row.values] == ["-12,500", "-11,000"]
+
+
+@pytest.mark.parametrize(
+    ("last", "labels"),
+    [
+        (1, ["0", "1"]),
+        (2, ["0", "1", "2"]),
+        (5, ["0", "1", "2", "4", "5"]),
+        (40, ["0", "10", "20", "30", "40"]),
+        (4000, ["0", "1,000", "2,000", "3,000", "4,000"]),
+    ],
+)
+def test_the_axis_of_steps_has_whole_ones_each_once_where_they_are(last: int, labels: list[str]) -> None:
+    chart = line_chart([Curve("Loss", [(1, 0.5)])], name="loss", title="Loss", last_x=last)
+    assert chart is not None
+    assert [tick.label for tick in chart.x_ticks] == labels
+    for tick in chart.x_ticks:
+        place = int(tick.label.replace(",", "")) / last
+        assert tick.at == pytest.approx(LEFT + place * (WIDTH - LEFT - RIGHT), abs=0.1)
 
 
 @pytest.mark.parametrize(

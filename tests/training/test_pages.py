@@ -14,7 +14,7 @@ from app.campaigns.models import Access, Campaign
 from app.deployments.models import ModelLine
 from app.deployments.service import current_version
 from app.training.models import Run, RunState
-from tests.conftest import NOW, SignedIn
+from tests.conftest import NOW, SignedIn, StoppedClock
 from tests.factories.accounts import make_user
 from tests.factories.campaigns import enrol, make_campaign
 from tests.factories.datasets import demonstrate
@@ -281,8 +281,8 @@ def test_samples_show_before_and_each_evaluation_of_which_the_newest_is_open(ses
     assert "As before." in part
     assert "First &lt;b&gt;steps&lt;/b&gt;." in part
     assert "(empty)" in part
-    blocks = re.findall(r'data-evaluation="(\d)" (hidden)?>', part)
-    assert blocks == [("0", "hidden"), ("1", "")]
+    blocks = re.findall(r'<(\w+) data-evaluation="(\d)">', part)
+    assert blocks == [("details", "0"), ("div", "1")], "older ones can be unfolded, by those without scripts too"
     assert re.search(r'<input type="range" id="evaluation" min="0" max="1" value="1" aria-valuetext="Step 40">', part)
 
 
@@ -303,7 +303,59 @@ def test_watched_samples_of_other_peoples_campaigns_are_left_out(session: Sessio
     page = site.as_(site.researcher).get(f"/runs/{run.id}").text
     assert "Mine." in page
     assert "Not mine." not in page
+    assert "1 prompt belongs to a campaign in which you have no part" in page
     assert "Not mine." in site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
+    run.samples = [other]
+    session.commit()
+    page = site.as_(site.researcher).get(f"/runs/{run.id}").text
+    assert "1 prompt belongs to a campaign in which you have no part" in page
+    assert 'type="range"' not in page
+
+
+def test_a_run_that_has_told_nothing_for_minutes_sends_one_to_look_at_the_worker(
+    session: Session, site: Site, clock: StoppedClock
+) -> None:
+    run = make_run(session, site.line, state=RunState.RUNNING, started_at=NOW, metrics=metrics(10), latest=LATEST)
+    browser = site.as_(site.researcher)
+    assert 'id="silent"' not in browser.get(f"/runs/{run.id}").text
+    clock.forward(minutes=6)
+    page = browser.get(f"/runs/{run.id}").text
+    silent = page.partition('id="silent"')[2].partition("</div>")[0]
+    assert "Nothing has been heard of it since 2026-11-23 12:00 UTC." in silent
+    assert "palate worker" in silent
+    assert "about 35 seconds" not in page
+
+
+def test_a_version_of_an_earlier_step_is_told_from_the_last_samples(session: Session, site: Site) -> None:
+    samples = [watched(0, "As before."), watched(6, "At best."), watched(10, "At last.")]
+    given: dict[str, Any] = {"metrics": metrics(10), "latest": LATEST, "samples": samples}
+    best = report().model_copy(update={"best_step": 6})
+    run = finished_run(session, site.line, best, **given)
+    page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
+    assert "The version is that of step 6, which agreed best with people." in page
+    assert "The last samples are of step 10 and not of the version, which is that of step 6." in page
+    assert re.search(r'Agrees with people</dt>\s*<dd><span class="large">100 %', page), "as the report has it"
+    last = report().model_copy(update={"best_step": 10})
+    other = make_campaign(session).line
+    assert other is not None
+    run = finished_run(session, other, last, **given)
+    page = site.as_(make_user(session, Role.ADMIN)).get(f"/runs/{run.id}").text
+    assert "The last samples are of step" not in page
+
+
+def test_what_was_asked_names_the_method_and_when_it_would_stop(session: Session, site: Site) -> None:
+    budget = {"stop_after_evaluations": 3, "most_chosen_fall": 0.4}
+    run = make_run(session, site.line, method="reward_model", budget=budget)
+    browser = site.as_(site.researcher)
+    facts = browser.get(f"/runs/{run.id}").text.partition('<details id="facts">')[2]
+    assert "<dt>Method</dt><dd>Reward model</dd>" in facts
+    assert "<dt>Patience</dt><dd>3 evaluations without a rise of held-out accuracy</dd>" in facts
+    assert "<dt>Fall that stops training</dt><dd>0.4 nats per token</dd>" in facts
+    run.budget = {"stop_after_evaluations": 0, "most_chosen_fall": None}
+    session.commit()
+    facts = browser.get(f"/runs/{run.id}").text.partition('<details id="facts">')[2]
+    assert "<dt>Patience</dt><dd>without end</dd>" in facts
+    assert "Fall that stops training" not in facts
 
 
 def test_cancelling_asks_the_trainer_to_stop(session: Session, site: Site) -> None:

@@ -1,6 +1,7 @@
 """Each warning comes where its figures say so, says what to do, and is silent in a training that goes well."""
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 import pytest
 
@@ -164,15 +165,45 @@ def test_warnings_come_in_the_order_in_which_they_were_due() -> None:
     assert names(training({}, {"sample_kl": 0.4}, {"sample_kl": 0.4, "sample_repetition": 0.5})) == ["far", "repeats"]
 
 
+@pytest.mark.parametrize("on_demonstrations", [False, True])
 @pytest.mark.parametrize("name", SIGNS)
-def test_every_warning_is_a_sentence_with_advice(name: str) -> None:
+def test_every_warning_is_a_sentence_with_advice(name: str, *, on_demonstrations: bool) -> None:
     figures = dict.fromkeys(("now", "before", "bound", "step", "best", "first", "last"), "7")
-    said = Warned(name=name, first_step=20, last_step=40, figures=figures).sentence
+    warned = Warned(name=name, first_step=20, last_step=40, figures=figures, on_demonstrations=on_demonstrations)
+    said = warned.sentence
     assert said.count(". ") + said.endswith(".") >= 2
     assert "%(" not in said
+    if on_demonstrations:
+        assert not re.search("weight|judgment|preferred", said), "demonstrations are learnt without any of these"
 
 
-def test_warnings_of_a_long_run_are_told_in_a_moment() -> None:
-    rows = training(*[{}] * 250)
-    assert len(rows) == 5001
-    assert set(names(rows)) <= set(SIGNS)
+def test_advice_is_for_what_is_learnt_when_it_is_first_due() -> None:
+    bad: list[Look] = [{}, {"sample_kl": 0.4, "sample_distinct": 0.1}]
+    for margin in (None, 0.1):
+        warned = warnings_of(training(*bad, margin=margin))
+        assert [each.name for each in warned] == ["same", "far"]
+        weighs = margin is not None
+        assert [("a higher drift weight" in each.sentence) for each in warned] == [weighs, weighs]
+    demonstrations_first = training(*bad)[:41] + training(*bad, *bad, margin=0.1)[41:]
+    assert [each.on_demonstrations for each in warnings_of(demonstrations_first)] == [True, True]
+
+
+class Read(MetricsRow):
+    """A row, counting with all others how often anything of it is looked at."""
+
+    times: ClassVar[int] = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        Read.times += 1
+        return super().__getattribute__(name)
+
+
+def test_four_times_as_long_a_run_takes_four_times_as_much_looking() -> None:
+    counts = []
+    for evaluations in (50, 200):
+        rows = [Read.model_validate(each.model_dump()) for each in training(*[{}] * evaluations, margin=0.1)]
+        Read.times = 0
+        warnings_of(rows)
+        counts.append(Read.times)
+    assert counts[0] > 1000, "there is something to look at"
+    assert counts[1] < 4.5 * counts[0]

@@ -159,9 +159,19 @@ def compare(
     """Runs and versions of the line side by side; without any, the list to choose them from."""
     runs, versions = ([each for each in ids if 0 < each < BEYOND_IDS] for ids in (run, version))
     side = side_by_side(session, line, run_ids=runs, version_ids=versions, person=person)
-    rows = [row for row in run_rows(session, [line]) if not row.run.trains_reward_model]
-    base = base_version(session, line_id=line.id)
-    return render(request, "training/compare.html", line=line, side=side, rows=rows, base=base, most=MOST_COLUMNS)
+    every = run_rows(session, [line])
+    reward_models = [row.run for row in every if row.run.trains_reward_model]
+    return render(
+        request,
+        "training/compare.html",
+        line=line,
+        side=side,
+        rows=[row for row in every if not row.run.trains_reward_model],
+        reward_models=reward_models,
+        not_shown=[each for each in reward_models if each.id in runs or each.model_version_id in versions],
+        base=base_version(session, line_id=line.id),
+        most=MOST_COLUMNS,
+    )
 
 
 @router.get("/models/{line_id}/serving", name="deployments:serving")

@@ -16,6 +16,7 @@ from app.live.announcing import topic
 from app.live.stream import follow
 from app.templating import is_htmx, render
 from app.training.access import ManagedRun, ReadableLine, ReadableRun, TrainableLine, TrainableRun, visible_lines
+from app.training.comparing import has_others
 from app.training.looking import run_page, run_rows
 from app.training.models import Run
 from app.training.schemas import OverrideForm, RunForm, method_title, tuning_titles
@@ -108,12 +109,20 @@ def _form(
 
 @router.get("/runs/{run_id}", name="training:show")
 def show(
-    request: Request, run: ReadableRun, person: CurrentPerson, session: DbSession, settings: TheSettings
+    *,
+    request: Request,
+    run: ReadableRun,
+    person: CurrentPerson,
+    session: DbSession,
+    settings: TheSettings,
+    now: Now,
 ) -> Response:
     """A run: how far it is, or how it ended. Asked again whenever it changes."""
-    template = "training/_run.html" if is_htmx(request) else "training/show.html"
     form: Submission[OverrideForm] = Submission(typed={})
-    return render(request, template, page=run_page(session, settings, run, person=person), form=form)
+    page = run_page(session, settings, run, person=person, now=now)
+    if is_htmx(request):
+        return render(request, "training/_run.html", page=page, form=form)
+    return render(request, "training/show.html", page=page, form=form, has_others=has_others(session, run))
 
 
 @router.get("/runs/{run_id}/events", name="training:events")
@@ -168,8 +177,9 @@ def override(
         override_gate(session, run=run, by_id=person.id, reason=form.checked().reason, now=now)
     except Invalid as error:
         form = form.refused(reason=error.message)
-        page = run_page(session, settings, run, person=person)
-        return render(request, "training/show.html", status=422, page=page, form=form)
+        page = run_page(session, settings, run, person=person, now=now)
+        others = has_others(session, run)
+        return render(request, "training/show.html", status=422, page=page, form=form, has_others=others)
     return _to_run(request, run)
 
 
