@@ -98,6 +98,28 @@ def test_a_ranking_with_ties_has_the_likelihood_of_all_orders_that_agree_with_it
     assert torch.autograd.gradcheck(lambda given: plackett_luce_loss(given, ranks), rewards.requires_grad_())
 
 
+@pytest.mark.parametrize("tied", [2, 16, 31, 99])
+def test_of_ever_so_many_equal_ones_tied_before_one_the_last_is_last_by_chance(tied: int) -> None:
+    rewards = torch.full((tied + 1,), -3.0, dtype=torch.float64, requires_grad=True)
+    loss = plackett_luce_loss(rewards, [1] * tied + [2])
+    assert loss.item() == pytest.approx(math.log(tied + 1), rel=1e-14)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert rewards.grad is not None
+    assert rewards.grad.sum().item() == pytest.approx(0, abs=1e-14)
+    assert rewards.grad[:-1].numpy() == pytest.approx(rewards.grad[0].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("apart", [40.0, 400.0])
+def test_ties_of_items_that_are_worlds_apart_are_neither_infinite_nor_nan(apart: float) -> None:
+    # Both before the last, whose weight is 1: the one far below has to come before it too, 1 in 1 + e^apart times.
+    rewards = torch.tensor([apart, -apart, 0.0], dtype=torch.float64, requires_grad=True)
+    loss = plackett_luce_loss(rewards, (1, 1, 2))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == pytest.approx(apart, rel=1e-12)
+    assert rewards.grad is not None
+    assert rewards.grad.tolist() == pytest.approx([0, -1, 1], abs=1e-9)
+
+
 def test_a_ranking_of_two_is_a_pair_and_one_of_ties_alone_says_nothing() -> None:
     rewards = torch.tensor([0.7, -0.4], dtype=torch.float64)
     assert plackett_luce_loss(rewards, (1, 2)).item() == pytest.approx(
