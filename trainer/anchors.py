@@ -14,14 +14,20 @@ from trainer.reference import Reference
 
 
 def mismatched(groups: Sequence[Group], *, max_tokens: int) -> list[Tokens | None]:
-    """For each group its prompt with a completion of the next one; None where that is longer than the model reads.
+    """For each group its prompt with a completion of the next one of another prompt; None where there is no such, or
+    where the two are longer than the model reads.
 
     Completions that nobody would give for a prompt show how far the policy has moved as a whole, rather than on what it
     was praised for. The same ones all through a run, so that the reference is asked about each but once.
     """
-    following = [*groups[1:], *groups[:1]]
-    found = [Tokens(group.prompt, other.completions[0]) for group, other in zip(groups, following, strict=True)]
-    return [sequence if len(sequence) <= max_tokens else None for sequence in found]
+    found: list[Tokens | None] = [None] * len(groups)
+    other: Group | None = None
+    for number in reversed(range(2 * len(groups))):  # twice round, so that the last ones find the first
+        group, following = groups[number % len(groups)], groups[(number + 1) % len(groups)]
+        if following.prompt != group.prompt:
+            other = following
+        found[number % len(groups)] = Tokens(group.prompt, other.completions[0]) if other is not None else None
+    return [sequence if sequence is not None and len(sequence) <= max_tokens else None for sequence in found]
 
 
 def kl_anchor(scorer: Scorer, reference: Reference, sequences: Sequence[Tokens], *, beta: float) -> float:

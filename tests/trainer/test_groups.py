@@ -5,8 +5,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tests.factories.serving import byte_tokenizer
 from tests.factories.snapshots import Row, ranking_row
+from trainer.anchors import mismatched
 from trainer.contract.base import Message
 from trainer.groups import Group, preference_groups, preference_pairs
+from trainer.packing import Tokens
 from trainer.rankings import RankedTexts, Reading, Verdict, ranked_texts
 from trainer.snapshot import Ranking
 
@@ -207,3 +209,18 @@ def test_all_bad_alone_is_kept_for_who_learns_from_completions_by_themselves(
     (short,), dropped = preference_groups(ranked, tokenizer, max_tokens=len(group.prompt) + 2)
     assert len(short.completions) == 1
     assert dropped == {"over_long": 1}
+
+
+def test_a_mismatched_completion_is_of_another_prompt_and_none_where_there_is_no_other() -> None:
+    def group(prompt: int, number: int) -> Group:
+        completions = ((100 + number,), (200 + number,))
+        return Group(f"p{prompt}", (prompt,), ("c", "r"), completions, (Verdict((1, 2), (0, 0), 1.0),))
+
+    groups = [group(1, 0), group(1, 1), group(2, 2), group(1, 3), group(1, 4)]
+    found = mismatched(groups, max_tokens=8)
+    assert found == [
+        Tokens((1,), (102,)), Tokens((1,), (102,)), Tokens((2,), (103,)), Tokens((1,), (102,)), Tokens((1,), (102,)),
+    ]  # fmt: skip
+    assert mismatched(groups[:2], max_tokens=8) == [None, None]
+    assert mismatched(groups[:1], max_tokens=8) == [None]
+    assert mismatched(groups, max_tokens=1) == [None] * 5
