@@ -12,12 +12,16 @@ from tests.factories.serving import random_model
 from trainer.chat import completion_token_ids, prompt_token_ids
 from trainer.contract.base import Message
 from trainer.contract.run import Hyperparameters, Method
+from trainer.demonstrations import demonstration_groups
 from trainer.groups import Group
 from trainer.logps import fitting_scorer
 from trainer.objectives.pairs import dpo_loss
 from trainer.objectives.rankings import plackett_luce_loss
 from trainer.preferences import Objective, Said, group_loss
 from trainer.rankings import Verdict
+from trainer.reference import Kept, ask_about
+from trainer.snapshot import Demonstration
+from trainer.step import training_step
 
 BETA = 0.2
 PAIRS = [
@@ -94,6 +98,7 @@ def mean_loss(said: list[tuple[Said, Group]], method: Method, **settings: Any) -
         (Method.HINGE, "hinge", {}),
         (Method.APO_ZERO, "apo_zero", {}),
         (Method.APO_DOWN, "apo_down", {}),
+        (Method.BCO, "bco_pair", {}),
     ],
 )
 def test_losses_are_those_of_trl_on_the_same_pairs(
@@ -105,7 +110,36 @@ def test_losses_are_those_of_trl_on_the_same_pairs(
     assert mean_loss(said, method, **settings) == pytest.approx(expected, rel=1e-5)
 
 
-def test_losses_without_a_reference_are_those_of_trl(said: list[tuple[Said, Group]]) -> None:
+def test_what_a_step_on_demonstrations_minimises_is_that_of_trl_on_the_chosen_ones(trl_dpo: Any) -> None:
+    trl_dpo.loss_types, trl_dpo.label_smoothing = ["sft"], 0.0
+    batch = trl_dpo.data_collator([trl_dpo.train_dataset[index] for index in range(len(PAIRS))])
+    expected = trl_dpo.compute_loss(trl_dpo.model, batch).item()
+    policy, tokenizer = random_model(seed=1)
+    written = [Demonstration(f"p{number}", (Message(role="user", content=prompt),), f"c{number}", text)
+               for number, (prompt, text, _) in enumerate(PAIRS)]  # fmt: skip
+    groups, dropped = demonstration_groups(written, tokenizer, max_tokens=128)
+    assert not dropped
+    scorer = fitting_scorer(policy)
+    reference, _ = ask_about(
+        scorer,
+        [sequence for group in groups for sequence in group.tree.sequences],
+        table={},
+        kept=Kept(),
+        on_progress=lambda share: None,
+    )
+    figures = training_step(
+        scorer,
+        torch.optim.AdamW(policy.parameters()),
+        groups,
+        reference,
+        Objective(Method.SFT, Hyperparameters()),
+        rate=0.0,
+        mean_weight=1.0,
+    )
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_losses_without_a_reference_and_smoothed_ones_are_those_of_trl(said: list[tuple[Said, Group]]) -> None:
     from trl.experimental.cpo import CPOTrainer
     from trl.experimental.orpo import ORPOTrainer
 
@@ -117,6 +151,11 @@ def test_losses_without_a_reference_are_those_of_trl(said: list[tuple[Said, Grou
     )
     expected = CPOTrainer.cpo_loss(simpo, chosen, rejected)[0].mean().item()
     assert mean_loss(said, Method.SIMPO, gamma=0.5) == pytest.approx(expected, rel=1e-6)
+    # TRL's DPO smooths no labels any more; its CPO does, and is DPO where it is given log-ratios.
+    smoothed: Any = SimpleNamespace(loss_type="sigmoid", beta=BETA, label_smoothing=0.1, alpha=0.0, accelerator=place)
+    ratios = torch.stack([each.log_ratios for each, _ in said]).unbind(1)
+    expected = CPOTrainer.cpo_loss(smoothed, *ratios)[0].mean().item()
+    assert mean_loss(said, Method.DPO, label_smoothing=0.1) == pytest.approx(expected, rel=1e-6)
     orpo: Any = SimpleNamespace(beta=1.0, accelerator=place)
     expected = -ORPOTrainer.odds_ratio_loss(orpo, chosen, rejected)[0].mean().item()
     assert mean_loss(said, Method.ORPO) == pytest.approx(expected, rel=1e-5)
