@@ -137,7 +137,7 @@ def train(palate: RunningPalate) -> Path:
     file = write_lines(palate.data_dir.parent / "judged.jsonl", lines)
     for command in (
         ("comparisons", "import", str(file), "--campaign", "First steps"),
-        ("train", "--line", "starter", "--epochs", "50", "--no-wait"),
+        ("train", "--line", "starter", "--epochs", "24", "--no-wait"),
     ):
         done = palate.command(*command)
         assert done.returncode == 0, done.stderr
