@@ -42,6 +42,7 @@ from trainer.contract.run import (
     LOG_FILE,
     MODEL_FOLDER,
     REPORT_FILE,
+    REQUEST_FILE,
     Budget,
     Command,
     Hyperparameters,
@@ -67,6 +68,8 @@ PAUSE_PATIENCE_SECONDS = 120.0
 free for others."""
 LEAVE_SECONDS = 5.0
 """How long a trainer may take to write a checkpoint and leave, less than `palate up` waits for the worker to stop."""
+PUT_ASIDE_SECONDS = 600.0
+"""The same where it is only put aside: the checkpoint of a large model takes minutes, and nobody is in a hurry."""
 WAITING_TO_GO_ON = (
     "Waiting to go on: the worker was stopped. The run goes on from where it is once a worker runs again."
 )
@@ -186,7 +189,8 @@ def _follow(place: Workplace, *, run_id: int, folder: Path, poll_seconds: float)
     None where the run was cancelled before there was a report. Raises Conflict where the trainer keeps dying,
     WorkerStopping where the worker is told to stop, RunPutAside where it stays paused.
     """
-    trainer, metrics = TrainerProcess(folder, launcher_for(place.settings)), Metrics.of(folder)
+    request = read_json(folder / REQUEST_FILE, RunRequest)
+    trainer, metrics = TrainerProcess(folder, launcher_for(place.settings, request)), Metrics.of(folder)
     wanted, wanted_since = Command.RUN, time.monotonic()
     while True:
         alive = trainer.is_alive()  # asked before looking for the report, which is the last thing that it writes
@@ -239,7 +243,7 @@ def _start_again(
 
 def _leave(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerProcess, metrics: Metrics) -> NoReturn:
     """Send the trainer away and leave the run, still running, to whoever carries it on. Raises WorkerStopping."""
-    _send_away(folder, trainer)
+    _send_away(place, folder, trainer)
     _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
     waiting = update(Run).where(Run.id == run_id, Run.state == RunState.RUNNING)
     with place.session_factory.begin() as session:
@@ -252,7 +256,7 @@ def _put_aside(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerP
     """Send a paused trainer away and leave the run until it is continued. Raises RunPutAside, unless the trainer
     has ended the run meanwhile.
     """
-    _send_away(folder, trainer)
+    _send_away(place, folder, trainer)
     if (folder / REPORT_FILE).is_file():
         return
     _note_progress(place, run_id=run_id, folder=folder, metrics=metrics)
@@ -263,9 +267,9 @@ def _put_aside(place: Workplace, *, run_id: int, folder: Path, trainer: TrainerP
     raise RunPutAside
 
 
-def _send_away(folder: Path, trainer: TrainerProcess) -> None:
+def _send_away(place: Workplace, folder: Path, trainer: TrainerProcess) -> None:
     if trainer.is_alive():
-        trainer.send_away(patience_seconds=LEAVE_SECONDS)
+        trainer.send_away(most_seconds=lambda: LEAVE_SECONDS if place.stopping.is_set() else PUT_ASIDE_SECONDS)
         write_starts(folder, read_starts(folder).one_less())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.settings import Settings
+from trainer.contract.run import Method, RunRequest, Tuning
 
 
 class Launcher(Protocol):
@@ -40,8 +41,9 @@ class Torchrun:
         return [sys.executable, "-m", "torch.distributed.run", *ranks, *run]
 
 
-def launcher_for(settings: Settings) -> Launcher:
-    """As the settings have it."""
-    if settings.trainer_processes == 1:
+def launcher_for(settings: Settings, request: RunRequest) -> Launcher:
+    """As the settings have it, as far as such a run can be carried out that way."""
+    if settings.trainer_processes == 1 or request.method is Method.REWARD_MODEL:
         return OneProcess()
-    return Torchrun(settings.trainer_processes, sharded=settings.trainer_sharded)
+    holds_all = request.hyperparameters.tuning is Tuning.LORA_TOP
+    return Torchrun(settings.trainer_processes, sharded=settings.trainer_sharded and not holds_all)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 from app.deployments.endpoints import LONGEST_ADDRESS, MOST_AT_ONCE, Asking
 from app.wording import gettext as _
@@ -83,6 +83,15 @@ class RunForm(Hyperparameters):
     start: Literal["base", "current"] = "base"
     holds_back: bool = False
     """Whether a version that passes the gate waits for somebody to deploy it."""
+
+    @field_validator("method")
+    @classmethod
+    def _goes_with_tuning(cls, method: Method, info: ValidationInfo) -> Method:
+        if method is Method.REWARD_MODEL and info.data.get("tuning") in {Tuning.LORA, Tuning.LORA_TOP}:
+            raise ValueError(
+                _("A reward model trains all weights. Choose “All weights”, or “By the size of the model”, below.")
+            )
+        return method
 
     def hyperparameters(self) -> Hyperparameters:
         """The part that goes to the trainer."""

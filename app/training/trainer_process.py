@@ -1,11 +1,12 @@
 """The trainer as a process: started on a run folder, found running, and as a last resort killed."""
 
 import fcntl
+import math
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,11 +56,15 @@ class TrainerProcess:
         with suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, self._started.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
-    def send_away(self, *, patience_seconds: float) -> None:
-        """Ask the trainer to leave with a checkpoint, and kill it where that takes too long: the run survives both."""
+    def send_away(self, *, most_seconds: Callable[[], float]) -> None:
+        """Ask the trainer to leave with a checkpoint, and kill it where that takes too long: the run survives both.
+
+        `most_seconds` is asked again and again how long it may take from then on; it is never given more than before.
+        """
         self._signal(signal.SIGTERM)
-        give_up_at = time.monotonic() + patience_seconds
+        give_up_at = math.inf
         while self.is_alive() and time.monotonic() < give_up_at:
+            give_up_at = min(give_up_at, time.monotonic() + most_seconds())
             time.sleep(LOOK_SECONDS)
         if self.is_alive():
             self.kill()

@@ -100,6 +100,9 @@ def test_settings_reach_the_run_and_wrong_ones_come_back_with_a_message(session:
     assert unknown.status_code == 422
     assert 'id="method-error"' in unknown.text
     assert 'id="batch_comparisons-error"' in unknown.text
+    neither = browser.post(f"/models/{site.line.id}/runs", data={"method": "reward_model", "tuning": "lora"})
+    assert neither.status_code == 422
+    assert "A reward model trains all weights" in neither.text
     settings = {"learning_rate": "0.00001", "epochs": "1", "drift_weight": "0", "seed": "9", "holds_back": "true"}
     settings |= {"method": "ipo", "rankings": "pairs", "batch_comparisons": "4"}
     settings |= {"tuning": "lora_top", "lora_layers": "1", "lora_rank": "8", "merged": "true"}

@@ -47,6 +47,7 @@ def take_up(shop: Shop) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.training.carrying_out.PAUSE_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("app.training.carrying_out.LEAVE_SECONDS", 0.0)  # which is for a worker that must stop
 
 
 def test_a_short_pause_keeps_the_trainer_where_it_is(shop: Shop) -> None:
