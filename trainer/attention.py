@@ -34,6 +34,14 @@ def plain_scaling(query: Tensor, attention_mask: Tensor | None, scaling: float |
     return float(query.shape[-1] ** -0.5 if scaling is None else scaling)
 
 
+def attends_in_chunks(config: Any) -> bool:
+    """Whether a model (Llama 4) looks back no further than its chunk begins, by a mask alone: transformers builds that
+    for its own attentions and for no other, so nothing that is handed over tells.
+    """
+    kinds = getattr(config, "layer_types", None) or ()
+    return bool(getattr(config, "attention_chunk_size", None)) or "chunked_attention" in kinds
+
+
 def attend(
     query: Tensor, key: Tensor, value: Tensor, *, scaling: float, mask: Tensor | None = None, causal: bool = False
 ) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 There are two ways to lay sequences out and two to compute the head, and all give the same numbers. **In trees**, every
 prompt is read once and nothing is padded (`packing`, `tree_attention`); **padded**, sequences stand one below the
-other, right for any causal model, as nothing looks to the right. The **fused** head (`completion_head`) knows heads
+other, right for any causal model, as nothing looks to the right. Where the length of what is read matters (`rope`), a
+long sequence has a forward of its own. The **fused** head (`completion_head`) knows heads
 that are one matrix; the model's **own** head may do more to its logits. `fitting_scorer` finds out by trying what a
 model takes.
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,12 +26,14 @@ from transformers import PreTrainedModel
 
 from trainer.completion_head import completion_logps
 from trainer.contract.run import Matrices
-from trainer.errors import ModelError
+from trainer.errors import ModelError, NotNumbersError
 from trainer.matrices import multiplied_by
 from trainer.memory import Limits
 from trainer.objectives.terms import drift_kl
 from trainer.packing import Pack, Tokens, Tree, packed, padded, runs_that_fit, trees_of
 from trainer.recomputing import recomputed
+from trainer.rope import forget_longest, most_tokens_read_alike
+from trainer.sharding import is_sharded
 from trainer.tree_attention import TREE_ATTENTION
 
 if TYPE_CHECKING:
@@ -68,6 +73,8 @@ class Scorer:
         self.own_head = own_head
         self.autocast = autocast
         """Number format of matrix products, where it is not that of the weights."""
+        self.read_alike = most_tokens_read_alike(model)
+        """Tokens of the longest sequence that may be read together with others."""
         self.limits = Limits()
         self.matrices = Matrices.TORCH
         """What multiplies matrices."""
@@ -117,14 +124,14 @@ class Scorer:
     def sequence_logps(self, sequences: Sequence[Tokens]) -> list[float]:
         """log p(completion | prompt) of each sequence, in nats, summed over its completion tokens.
 
-        Raises ModelError where the model computes NaN.
+        Raises NotNumbersError where the model computes NaN.
         """
         logps: dict[Tokens, float] = {}
         for trees in self.in_parts(trees_of(sequences)):
             sums = self.score(trees).logps.tolist()
             logps |= zip((sequence for tree in trees for sequence in tree.sequences), sums, strict=True)
         if any(math.isnan(logp) for logp in logps.values()):
-            raise ModelError("The model computes values that are not numbers; its weights are damaged.")
+            raise NotNumbersError
         return [logps[sequence] for sequence in sequences]
 
     def in_parts(self, trees: Sequence[Tree]) -> Iterator[list[Tree]]:
@@ -135,7 +142,7 @@ class Scorer:
     def read_tokens(self, trees: Sequence[Tree]) -> int:
         """Tokens that one forward over the trees reads, padding included."""
         if self.in_trees:
-            return sum(tree.read_tokens for tree in trees)
+            return sum(tree.read_tokens for together in self._together(trees) for tree in together)
         return max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
 
     def _fits(self, trees: Sequence[Tree]) -> bool:
@@ -143,7 +150,20 @@ class Scorer:
         scored = sum(tree.scored_tokens for tree in trees)
         return read <= self.limits.tokens and scored * vocabulary_size(self.model) <= self.limits.logits
 
+    def _together(self, trees: Sequence[Tree]) -> list[list[Tree]]:
+        """The trees, in order, by what one forward may read: a sequence that is too long for others, alone."""
+        if not self._is_long(trees):
+            return [[*trees]]
+        divided = [each for tree in trees for each in (tree.apart if self._is_long([tree]) else [tree])]
+        runs = [(is_long, [*run]) for is_long, run in groupby(divided, key=lambda tree: self._is_long([tree]))]
+        return [together for is_long, run in runs for together in ([[tree] for tree in run] if is_long else [run])]
+
+    def _is_long(self, trees: Sequence[Tree]) -> bool:
+        return max(tree.longest for tree in trees) > self.read_alike
+
     def _laid_out(self, trees: Sequence[Tree]) -> Pack:
+        if self._is_long(trees):
+            return padded(trees, whole=True, device=self.model.device)
         return (packed if self.in_trees else padded)(trees, device=self.model.device)
 
     def forward_plainly(self, trees: Sequence[Tree]) -> None:
@@ -152,6 +172,10 @@ class Scorer:
 
     def _forward(self, trees: Sequence[Tree], pack: Pack) -> Tensor:
         """At each completion token what the head is given (tokens, width); with the own head, log-probabilities."""
+        several = self._together(trees)
+        if len(several) > 1:
+            self._refuse_to_share()
+            return torch.cat([self._forward(together, self._laid_out(together)) for together in several])
         given: list[Tensor] = []
 
         def keep_completions(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -170,18 +194,31 @@ class Scorer:
         return torch.log_softmax(_wide(logits.squeeze(0)), dim=-1)
 
     def _through_layers(self, pack: Pack) -> Tensor:
-        attention = attention_over(self.model, pack if self.in_trees else None)
-        with attention as arguments, self._autocasting(), multiplied_by(self.matrices):
+        with self._surrounded(pack) as arguments:
             logits: Tensor = self.model(input_ids=pack.input_ids, use_cache=False, **arguments).logits
         return logits
 
     def _forgetting(self, pack: Pack) -> AbstractContextManager[None]:
         if not (self.limits.recompute and torch.is_grad_enabled()):
             return nullcontext()
-        return recomputed(self.model, lambda: attention_over(self.model, pack if self.in_trees else None))
+        return recomputed(self.model, lambda: self._surrounded(pack))
 
-    def _autocasting(self) -> torch.autocast:
-        return torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None)
+    @contextmanager
+    def _surrounded(self, pack: Pack) -> Iterator[dict[str, Any]]:
+        """What a forward is within, and each layer of it that is computed anew; gives the forward's arguments."""
+        if self.read_alike < sys.maxsize:
+            forget_longest(self.model)
+        autocasting = torch.autocast(self.model.device.type, self.autocast, enabled=self.autocast is not None)
+        with attention_over(self.model, pack) as arguments, autocasting, multiplied_by(self.matrices):
+            yield arguments
+
+    def _refuse_to_share(self) -> None:
+        """A sharded model needs as many forwards of every rank, and how many there are depends on what each reads."""
+        if is_sharded(self.model):
+            raise ModelError(
+                f"Sequences of more than {self.read_alike} tokens are read one by one by {type(self.model).__name__}, "
+                "which ranks that share a model cannot do. Start the run unsharded, or with a lower max_tokens."
+            )
 
     def _cast(self, tensor: Tensor) -> Tensor:
         """What autocast does, by hand where it does not reach."""
@@ -189,9 +226,9 @@ class Scorer:
 
 
 @contextmanager
-def attention_over(model: PreTrainedModel, pack: Pack | None) -> Iterator[dict[str, Any]]:
-    """The attention that a pack of trees needs, for one forward; gives the arguments of that forward."""
-    if pack is None:
+def attention_over(model: PreTrainedModel, pack: Pack) -> Iterator[dict[str, Any]]:
+    """The attention that a pack needs, for one forward; gives the arguments of that forward."""
+    if not pack.trunks:
         yield {}
         return
     as_it_was = model.config._attn_implementation

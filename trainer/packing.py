@@ -3,7 +3,7 @@
 A **tree** is a prompt and the completions that continue it, its branches. A **pack** is some trees as one forward reads
 them, with what a loss needs to know of it: one after the other along one axis of tokens (`packed`), or every completion
 with its prompt in a row of its own (`padded`). The last token of a completion predicts nothing that is asked for, so it
-is not read.
+is not read, unless a row is wanted whole.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Tree:
     def scored_tokens(self) -> int:
         """Completion tokens, each of which gets a log-probability."""
         return sum(len(completion) for completion in self.completions)
+
+    @property
+    def apart(self) -> list[Tree]:
+        """Each completion as a tree of its own."""
+        return [Tree(self.prompt, (completion,)) for completion in self.completions]
 
     def within(self, vocabulary: int) -> Tree:
         """A tree of this form whose tokens a vocabulary of that size has."""
@@ -131,10 +136,13 @@ def packed(trees: Sequence[Tree], *, device: torch.device | str = "cpu") -> Pack
     return _pack(trees, tuple(trunks), torch.tensor([input_ids]), torch.tensor([position_ids]), predictors, device)
 
 
-def padded(trees: Sequence[Tree], *, device: torch.device | str = "cpu") -> Pack:
-    """Give every completion, with its prompt before it, a row of its own, padded on the right."""
+def padded(trees: Sequence[Tree], *, whole: bool = False, device: torch.device | str = "cpu") -> Pack:
+    """Give every completion, with its prompt before it, a row of its own, padded on the right.
+
+    With `whole` there is room for last tokens too, for models to which the length matters.
+    """
     rows = [[*tree.prompt, *completion[:-1]] for tree in trees for completion in tree.completions]
-    width = max(map(len, rows))
+    width = max(map(len, rows)) + whole
     predictors: list[int] = []
     for number, (prompt, row) in enumerate(zip(_prompt_of_each(trees), rows, strict=True)):
         predictors += range(number * width + len(prompt) - 1, number * width + len(row))

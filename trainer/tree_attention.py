@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from trainer.attention import attend, plain_scaling, scores_of, wide
+from trainer.attention import OtherAttentionError, attend, attends_in_chunks, plain_scaling, scores_of, wide
 from trainer.packing import Pack, Trunk
 
 TREE_ATTENTION = "palate-trees"
@@ -37,6 +37,8 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; `query` has the shape (1, heads, tokens, head size)."""
     scaling = plain_scaling(query, attention_mask, scaling, others)
+    if attends_in_chunks(getattr(module, "config", None)):
+        raise OtherAttentionError("its attention is to chunks")
     if torch.is_autocast_enabled(query.device.type):  # rotary embeddings leave queries and keys in float32
         query, key, value = (each.to(torch.get_autocast_dtype(query.device.type)) for each in (query, key, value))
     found: Tensor = _OverTrees.apply(query, key, value, scaling, pack.trunks)  # type: ignore[no-untyped-call]

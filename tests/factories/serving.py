@@ -12,8 +12,10 @@ from transformers import (
     Gemma2Config,
     GPT2Config,
     GptOssConfig,
+    Llama4TextConfig,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -51,7 +53,8 @@ def byte_tokenizer(*, template: bool = True) -> PreTrainedTokenizerBase:
 
 def tiny_config(architecture: str, *, vocabulary: int, context: int) -> PreTrainedConfig:
     """A configuration of a few thousand parameters; `mistral` has a sliding window of 12 tokens, `gemma2` one too,
-    in every other layer, and soft-capped scores, `gpt_oss` attention sinks and experts."""
+    in every other layer, and soft-capped scores, `gpt_oss` attention sinks and experts. `llama4` attends within chunks
+    of 12 tokens; `phi3` and `dynamic` have frequencies that change past 24 tokens and past the context."""
     shared: dict[str, Any] = {
         "vocab_size": vocabulary,
         "max_position_embeddings": context,
@@ -66,7 +69,7 @@ def tiny_config(architecture: str, *, vocabulary: int, context: int) -> PreTrain
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
     window = {"sliding_window": 12} if architecture in {"mistral", "gemma2", "gpt_oss"} else {}
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "rope_scaling": None}
-    further = experts if architecture == "gpt_oss" else {}
+    further = {"gpt_oss": experts, **_FURTHER}.get(architecture, {})
     return _CONFIGS[architecture](**sizes, **heads, **window, **further, **shared)
 
 
@@ -76,6 +79,24 @@ _CONFIGS: dict[str, Any] = {
     "mistral": MistralConfig,
     "gemma2": Gemma2Config,
     "gpt_oss": GptOssConfig,
+    "llama4": Llama4TextConfig,
+    "phi3": Phi3Config,
+    "dynamic": LlamaConfig,
+}
+_FACTORS = {"short_factor": [1.0, 1.2, 1.4, 1.6], "long_factor": [2.0, 3.0, 4.0, 5.0]}
+_FURTHER: dict[str, dict[str, Any]] = {
+    "llama4": {
+        "attention_chunk_size": 12,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "intermediate_size_mlp": 64,
+        "interleave_moe_layer_step": 2,
+    },
+    "phi3": {
+        "original_max_position_embeddings": 24,
+        "rope_parameters": {"rope_type": "longrope", "rope_theta": 10_000.0, **_FACTORS},
+    },
+    "dynamic": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}},
 }
 
 

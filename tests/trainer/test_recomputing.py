@@ -14,6 +14,7 @@ from tests.trainer.test_trunk import GROUPS, TREES, gradients, keeping, top_scor
 from trainer import memory
 from trainer.adapters import new_adapter, train_adapter_alone
 from trainer.contract.report import Outcome
+from trainer.contract.run import Matrices
 from trainer.drawing import Drawing, draw_completions
 from trainer.logps import Scorer, fitting_scorer
 from trainer.memory import Limits, bytes_per_token, fitting_limits
@@ -38,14 +39,14 @@ def all_gradients(scorer: Scorer) -> torch.Tensor:
     return torch.cat([each.grad.flatten() for each in scorer.model.parameters() if each.grad is not None])
 
 
+@pytest.mark.parametrize("matrices", Matrices)
 @pytest.mark.parametrize("adapter", [False, True])
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "mistral"])
-def test_gradients_are_those_of_a_plain_backward(architecture: str, adapter: bool) -> None:
-    plain = all_gradients(trained(architecture, adapter=adapter))
-    scorer = trained(architecture, adapter=adapter)
+def test_gradients_are_those_of_a_plain_backward(architecture: str, adapter: bool, matrices: Matrices) -> None:
+    plainly, scorer = (trained(architecture, adapter=adapter) for _ in range(2))
+    plainly.matrices = scorer.matrices = matrices
     scorer.limits = RECOMPUTING
-    found = all_gradients(scorer)
-    assert torch.equal(found, plain)
+    assert torch.equal(all_gradients(scorer), all_gradients(plainly))
     assert not [module for module in scorer.model.modules() if "forward" in module.__dict__]
 
 

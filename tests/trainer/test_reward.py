@@ -164,6 +164,35 @@ def test_a_ranking_counts_as_it_is_ties_included() -> None:
     )
 
 
+def test_layers_of_a_reward_model_recompute_too_for_the_same_gradients(tmp_path: Path) -> None:
+    model, tokenizer = reward_model(tmp_path / "m")
+    trees = [group.tree for group in groups_of(tokenizer)]
+    scorer = fitting_reward_scorer(model)
+    gradients, kept = [], []
+    for recompute in (False, True):
+        scorer.limits = Limits(recompute=recompute)
+        kept.append(memory._kept_bytes(scorer, trees[0]))
+        model.zero_grad()
+        scorer.score(trees).logps.sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert torch.equal(*gradients)
+    assert kept[1] < kept[0] / 3
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_rewards_in_bfloat16_are_within_its_rounding(architecture: str, tmp_path: Path) -> None:
+    model, tokenizer = reward_model(tmp_path / "m", architecture=architecture)
+    trees = [group.tree for group in groups_of(tokenizer)]
+    plain = fitting_reward_scorer(model).score(trees).logps
+    scorer = fitting_reward_scorer(model, autocast=torch.bfloat16)
+    for recompute in (False, True):
+        scorer.limits = Limits(recompute=recompute)
+        found = scorer.score(trees).logps
+        assert scorer.in_trees
+        assert 0 < float((found - plain).abs().max()) < 0.05 * float(plain.abs().max())
+        found.sum().backward()
+
+
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(tmp_path: Path) -> None:
     model, tokenizer = reward_model(tmp_path / "m")
     groups = groups_of(tokenizer)

@@ -89,7 +89,7 @@ def test_a_step_over_kept_layers_has_the_gradient_of_a_plain_one(architecture: s
     assert scorer.trunk is None
     assert not (tmp_path / "trunk").exists()
     assert len(plain) == len(kept)
-    torch.testing.assert_close(kept, plain, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(kept, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_whose_layers_hand_on_more_than_they_show_is_computed_anew(

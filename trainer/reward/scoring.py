@@ -11,9 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainer.errors import ModelError
-from trainer.logps import Scorer, Scores, attention_over
-from trainer.matrices import multiplied_by
-from trainer.packing import Tokens, Tree
+from trainer.logps import Scorer, Scores
+from trainer.packing import Pack, Tokens, Tree, packed, padded
 from trainer.reference import Kept, Reference
 from trainer.reward.model import HEAD
 
@@ -21,32 +20,41 @@ log = logging.getLogger(__name__)
 
 _TRIED = Tree((7, 11, 13, 17, 19), ((23, 29, 31, 37), (41, 43), (47,)))
 _TOLERANCE = 1e-4
+_COARSE_TOLERANCE = 0.1
+"""Of a 16-bit format: two ways to compute the same differ by its rounding."""
 
 
 class RewardScorer(Scorer):
     """Gives a completion's reward wherever a `Scorer` gives its log-probability, so that the loop can train it."""
 
-    def __init__(self, model: PreTrainedModel, *, in_trees: bool) -> None:
-        super().__init__(model, in_trees=in_trees, own_head=False)
+    def __init__(self, model: PreTrainedModel, *, in_trees: bool, autocast: torch.dtype | None = None) -> None:
+        super().__init__(model, in_trees=in_trees, own_head=False, autocast=autocast)
 
     def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
         """The rewards of the trees' completions, as `logps`; no drift, which rewards do not have."""
-        rewards: Tensor = self.model.get_submodule(HEAD)(self.at_ends(trees)).squeeze(-1).double()
+        head: Any = self.model.get_submodule(HEAD)
+        rewards: Tensor = head(self.at_ends(trees).to(head.weight.dtype)).squeeze(-1).double()
         nothing = torch.zeros(0, device=rewards.device)
         return Scores(logps=rewards, drift=nothing, offsets=nothing)
 
     def at_ends(self, trees: Sequence[Tree]) -> Tensor:
         """What the head is given at the last token of each completion, shape (completions, width)."""
-        pack = self._laid_out([_one_more(tree) for tree in trees])
+        several = self._together(trees)
+        if len(several) > 1:
+            return torch.cat([self.at_ends(together) for together in several])
+        pack = self._laid_out(trees)
         ends = torch.tensor(pack.counts, device=pack.predictors.device).cumsum(0) - 1
-        attention = attention_over(self.model, pack if self.in_trees else None)
-        with attention as arguments, multiplied_by(self.matrices):
+        with self._forgetting(pack), self._surrounded(pack) as arguments:
             found = self.model.base_model(input_ids=pack.input_ids, use_cache=False, **arguments)
         hidden: Tensor = found.last_hidden_state
         return hidden.flatten(0, 1)[pack.predictors[ends]]
 
+    def _laid_out(self, trees: Sequence[Tree]) -> Pack:
+        layout = packed if self.in_trees and not self._is_long(trees) else padded
+        return layout([_one_more(tree) for tree in trees], device=self.model.device)
+
     def _fits(self, trees: Sequence[Tree]) -> bool:
-        read = sum(tree.tokens for tree in trees)
+        read = sum(tree.tokens for together in self._together(trees) for tree in together)
         if not self.in_trees:
             read = max(tree.longest for tree in trees) * sum(len(tree.completions) for tree in trees)
         return read <= self.limits.tokens
@@ -69,10 +77,11 @@ def _one_more(tree: Tree) -> Tree:
 
 
 @torch.no_grad()
-def fitting_reward_scorer(model: PreTrainedModel) -> RewardScorer:
+def fitting_reward_scorer(model: PreTrainedModel, *, autocast: torch.dtype | None = None) -> RewardScorer:
     """The fastest way that gives a model's own rewards. Raises ModelError where none does.
 
-    What the head is given is compared, since a fresh head gives 0 whatever it is given.
+    With `autocast`, matrix products below the head are computed in that number format. What the head is given is
+    compared, since a fresh head gives 0 whatever it is given.
     """
     vocabulary = model.get_input_embeddings().weight.shape[0]
     tried = Tree(
@@ -82,15 +91,16 @@ def fitting_reward_scorer(model: PreTrainedModel) -> RewardScorer:
     expected = torch.stack([_by_itself(model, sequence) for sequence in tried.sequences])
     if not bool(expected.isfinite().all()):
         raise ModelError("The model computes values that are not numbers; its weights are damaged.")
+    tolerance = _TOLERANCE if autocast is None else _COARSE_TOLERANCE
     reasons: list[str] = []
     for in_trees in (True, False):
-        scorer = RewardScorer(model, in_trees=in_trees)
+        scorer = RewardScorer(model, in_trees=in_trees, autocast=autocast)
         try:
             difference = (scorer.at_ends([tried]) - expected).abs().max()
         except Exception as error:  # whatever a model's own code raises where it is called otherwise than it knows
             reasons.append(str(error))
             continue
-        if bool(difference <= _TOLERANCE * expected.abs().max().clamp(min=1)):
+        if bool(difference <= tolerance * expected.abs().max().clamp(min=1)):
             if reasons:
                 log.info("Not every short cut is open", extra={"fields": {"reasons": reasons}})
             return scorer
