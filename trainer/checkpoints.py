@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trainer.anchors import RunningMean
+from trainer.contract.files import flush, replaced_whole
 from trainer.contract.steps import Step, passing
 from trainer.errors import ModelError
 from trainer.following import Gather, tell
@@ -51,7 +51,8 @@ def save_checkpoint(
     weights, moments = whole_state(model, optimizer)
     content = {"state": asdict(state), "model": weights, "optimizer": moments, "rng": torch.get_rng_state()}
     with written_whole(folder / f"step-{state.step}") as part:
-        torch.save(content, part / STATE_FILE)
+        with (part / STATE_FILE).open("wb") as file:  # of a path torch would not say that the disk is full
+            torch.save(content, file)
         passing(Step.TRAINING_CHECKPOINT_WRITING)
     passing(Step.TRAINING_CHECKPOINT_WRITTEN)
     for old in _checkpoints(folder)[:-KEPT]:
@@ -63,8 +64,7 @@ def save_checkpoint(
 
 def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Put model, optimizer and random numbers back to the newest checkpoint; a fresh state where there is none."""
-    for unfinished in folder.glob(".step-*.part"):
-        shutil.rmtree(unfinished)
+    _discard_unfinished(folder)
     found = _checkpoints(folder)
     if not found:
         return TrainingState()
@@ -80,14 +80,18 @@ def restore_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.op
 
 
 def save_best(folder: Path, step: int, model: PreTrainedModel, ranks: Ranks = ALONE) -> None:
-    """Keep the weights of a step, which is the best so far, until a checkpoint knows of a better one."""
-    path = folder / _BEST.format(step=step)
-    part = path.with_name(f".{path.name}.part")
+    """Keep the weights of a step, which is the best so far, until a checkpoint knows of a better one.
+
+    Those of an earlier step that no checkpoint knows of go first, so that there are never more than two.
+    """
+    known = max((_step_of(path) for path in _checkpoints(folder)), default=0)
+    for path in folder.glob(_BEST.format(step="*")):
+        if _step_of(path) > known:
+            path.unlink()
     if is_sharded(model):
         tell(ranks, Gather(with_moments=False))
-    torch.save(whole_state(model)[0], part)
-    _flush(part)
-    part.rename(path)
+    with replaced_whole(folder / _BEST.format(step=step)) as part, part.open("wb") as file:
+        torch.save(whole_state(model)[0], file)
 
 
 def restore_best(folder: Path, step: int, model: PreTrainedModel) -> None:
@@ -118,11 +122,25 @@ def discard_checkpoints(folder: Path) -> None:
         shutil.rmtree(path)
     for path in folder.glob(_BEST.format(step="*")):
         path.unlink()
+    _discard_unfinished(folder)
+
+
+def _discard_unfinished(folder: Path) -> None:
+    """Delete what a kill left half written."""
+    for path in folder.glob(".step-*.part"):
+        shutil.rmtree(path)
+    for path in folder.glob(f".{_BEST.format(step='*')}.part"):
+        path.unlink()
 
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(folder.glob("step-*"), key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    """The step in the name of a checkpoint, or of the weights of a best step."""
+    return int(path.stem.rpartition("-")[2])
 
 
 @contextmanager
@@ -137,18 +155,10 @@ def written_whole(folder: Path) -> Iterator[Path]:
     try:
         yield part
         for path in [*part.iterdir(), part]:
-            _flush(path)
+            flush(path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(folder.parent)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from trainer.errors import ModelError
+from trainer.errors import NotNumbersError
 from trainer.logps import vocabulary_size
 from trainer.serving.sampling import choice_seed, draw_tokens, uniforms
 
@@ -48,7 +48,7 @@ def draw_completions(
     """For each prompt (token ids) its completions as token ids, the end token included where one was drawn.
 
     `on_progress` is told the share done (0 to 1) after every batch. No prompt may be empty, nor exceed the
-    model's context together with `drawing.max_tokens`. Raises ModelError where the model computes NaN.
+    model's context together with `drawing.max_tokens`. Raises NotNumbersError where the model computes NaN.
     """
     completions: list[list[list[int]]] = [[] for _ in prompts]
     done = 0
@@ -134,5 +134,5 @@ def _next_logits(model: PreTrainedModel, token_ids: Tensor, mask: Tensor, cache:
     )
     logits: Tensor = output.logits[:, -1].float()
     if bool(torch.isnan(logits).any()):
-        raise ModelError("The model computes values that are not numbers; its weights are damaged.")
+        raise NotNumbersError
     return logits

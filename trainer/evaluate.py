@@ -16,7 +16,7 @@ from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.behaviour import behaviour_of, is_malformed, is_refusal, probe_passed, repetition
-from trainer.chat import completion_text, end_token_ids, prompt_token_ids
+from trainer.chat import completion_text, end_token_ids
 from trainer.contract.base import Contract, Message
 from trainer.contract.files import weights_sha256
 from trainer.contract.report import (
@@ -30,7 +30,7 @@ from trainer.contract.report import (
     Sample,
     VersionResults,
 )
-from trainer.contract.run import RunRequest
+from trainer.contract.run import ProbePrompt, RunRequest
 from trainer.demonstrations import demonstration_groups
 from trainer.drawing import Drawing, draw_completions
 from trainer.groups import PreferencePair, accepted_prompt, preference_groups, preference_pairs, sides
@@ -51,6 +51,14 @@ class SamplePrompt:
 
 
 @dataclass(frozen=True)
+class AskedProbe:
+    """A probe prompt as the model reads it."""
+
+    probe: ProbePrompt
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Examination:
     """What every version of a run is measured on."""
 
@@ -59,6 +67,19 @@ class Examination:
     prompts: list[SamplePrompt]
     demonstrations: list[Tokens]
     """On held-out prompts."""
+    probes: list[AskedProbe]
+    """Those of the request that the model can be asked."""
+
+    @property
+    def left_out(self) -> str:
+        """How many probe prompts are not asked, in words; empty where all are."""
+        named = self.request.probes
+        if len(self.probes) == len(named):
+            return ""
+        return (
+            f"Probe prompts left out: {len(named) - len(self.probes)} of {len(named)}. The model's chat template does "
+            f"not take them, or they leave no room for {self.request.sampling.max_tokens} more tokens in what it reads."
+        )
 
 
 class ProbeAnswer(Contract):
@@ -69,7 +90,7 @@ class ProbeAnswer(Contract):
 
 
 class Measured(Contract):
-    """Everything measured of one version; `samples` per prompt of the examination, `probes` per probe."""
+    """Everything measured of one version; `samples` per prompt of the examination, `probes` per probe of it."""
 
     results: VersionResults
     samples: list[list[Sample]]
@@ -87,16 +108,21 @@ def examination(
     """Which pairs, demonstrations and prompts to measure versions on: held-out prompts, and where those are few,
     training prompts to draw samples for.
 
-    Prompts that leave no room for a completion within `max_tokens` (the model's context) are passed over.
+    Prompts that leave no room for a completion within `max_tokens` (the model's context) are passed over, and so are
+    probe prompts.
     """
     room = max_tokens - request.sampling.max_tokens
+
+    def readable(messages: Sequence[Message]) -> tuple[int, ...] | None:
+        token_ids = accepted_prompt(tokenizer, tuple(messages))
+        return token_ids if token_ids and len(token_ids) <= room else None
+
     prompts: list[SamplePrompt] = []
     for rankings in (snapshot.held_out, snapshot.train):
         for prompt_id, messages in _shuffled_prompts(rankings, seed=request.seed):
             if len(prompts) == request.sampling.prompts:
                 break
-            token_ids = accepted_prompt(tokenizer, messages)
-            if token_ids and len(token_ids) <= room:
+            if token_ids := readable(messages):
                 prompts.append(SamplePrompt(prompt_id, messages, token_ids))
     written, _dropped = demonstration_groups(snapshot.held_out_demonstrations, tokenizer, max_tokens=max_tokens)
     return Examination(
@@ -104,6 +130,7 @@ def examination(
         held_out=held_out,
         prompts=prompts,
         demonstrations=[sequence for group in written for sequence in group.tree.sequences],
+        probes=[AskedProbe(probe, ids) for probe in request.probes if (ids := readable(probe.prompt))],
     )
 
 
@@ -125,7 +152,7 @@ def measure(
     preferences = held_out_preferences(scorer, reference, exam.held_out)
     on_progress(0.2)
     samples = draw_samples(scorer, tokenizer, reference, exam, on_progress=lambda share: on_progress(0.2 + 0.7 * share))
-    probes = probe_answers(scorer.model, tokenizer, exam.request)
+    probes = probe_answers(scorer.model, tokenizer, exam)
     on_progress(1.0)
     return Measured(
         results=VersionResults(
@@ -248,15 +275,16 @@ def sample_of(
     )
 
 
-def probe_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: RunRequest) -> list[ProbeAnswer]:
+def probe_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, exam: Examination) -> list[ProbeAnswer]:
     """The greedy completion of every probe prompt, and whether it passes."""
     end_ids = end_token_ids(tokenizer, model.config, model.generation_config)
-    drawing = Drawing(copies=1, temperature=0.0, top_p=1.0, max_tokens=request.sampling.max_tokens, seed=request.seed)
-    prompts = [prompt_token_ids(tokenizer, probe.prompt) for probe in request.probes]
+    most, seed = exam.request.sampling.max_tokens, exam.request.seed
+    drawing = Drawing(copies=1, temperature=0.0, top_p=1.0, max_tokens=most, seed=seed)
+    prompts = [asked.token_ids for asked in exam.probes]
     answers: list[ProbeAnswer] = []
-    for probe, drawn in zip(request.probes, draw_completions(model, prompts, drawing, end_ids=end_ids), strict=True):
+    for asked, drawn in zip(exam.probes, draw_completions(model, prompts, drawing, end_ids=end_ids), strict=True):
         text = completion_text(tokenizer, [token for token in drawn[0] if token not in end_ids])
-        answers.append(ProbeAnswer(text=text, passed=probe_passed(probe, text)))
+        answers.append(ProbeAnswer(text=text, passed=probe_passed(asked.probe, text)))
     return answers
 
 
@@ -273,19 +301,19 @@ def prompt_samples(exam: Examination, before: Measured, after: Measured | None) 
     ]
 
 
-def probe_results(request: RunRequest, before: Measured, after: Measured) -> list[ProbeResult]:
+def probe_results(exam: Examination, before: Measured, after: Measured) -> list[ProbeResult]:
     """Probe prompts before and after."""
     return [
         ProbeResult(
-            name=probe.name,
-            prompt=probe.prompt,
-            expected=probe.expected,
+            name=asked.probe.name,
+            prompt=asked.probe.prompt,
+            expected=asked.probe.expected,
             before=earlier.text,
             after=later.text,
             passed_before=earlier.passed,
             passed_after=later.passed,
         )
-        for probe, earlier, later in zip(request.probes, before.probes, after.probes, strict=True)
+        for asked, earlier, later in zip(exam.probes, before.probes, after.probes, strict=True)
     ]
 
 
@@ -322,6 +350,6 @@ def evaluate_versions(request: RunRequest, *, before: Path, after: Path) -> Repo
         before=earlier.results,
         after=later.results,
         samples=prompt_samples(exam, earlier, later),
-        probes=probe_results(request, earlier, later),
+        probes=probe_results(exam, earlier, later),
         hashes={**hashes, "rows_sha256": request.snapshot.rows_sha256},
     )

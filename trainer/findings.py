@@ -29,6 +29,7 @@ class Findings:
     rankings: int = 0
     train_tokens: int = 0
     stopped: str = ""
+    best_step: int = 0
     material: Material = field(default_factory=Material)
     hashes: dict[str, str] = field(default_factory=dict)
     exam: Examination | None = None
@@ -50,6 +51,7 @@ def report_of(folder: Path, recorder: Recorder | None, findings: Findings, state
         finished_at=now,
         steps=findings.steps or (recorder.step if recorder else 0),
         stopped=findings.stopped,
+        best_step=findings.best_step or None,
         resumed=recorder.resumed if recorder else 0,
         seconds={name: round(value, 3) for name, value in recorder.seconds.items()} if recorder else {},
         rankings=findings.rankings,
@@ -62,7 +64,7 @@ def report_of(folder: Path, recorder: Recorder | None, findings: Findings, state
         after=after.results if after else None,
         reward_model=_reward_model(findings),
         samples=prompt_samples(exam, before, after) if exam and before else [],
-        probes=probe_results(exam.request, before, after) if both and exam and before and after else [],
+        probes=probe_results(exam, before, after) if both and exam and before and after else [],
         libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         hashes=findings.hashes,
     )

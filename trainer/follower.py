@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from trainer.snapshot import read_snapshot
 from trainer.stages import (
     LIMITS_FILE,
     REFERENCE_FOLDER,
+    TRUNK_FOLDER,
     Models,
     divide,
     kept_distributions,
@@ -33,7 +35,8 @@ from trainer.stages import (
     load_models,
     material_of,
 )
-from trainer.tuning import settle
+from trainer.trunk import kept_trunk
+from trainer.tuning import settle, trained_layers
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,12 @@ class Follower:
     folder: Path
     ranks: Ranks
     kept: Kept = field(default_factory=Kept)
+    _open: ExitStack = field(default_factory=ExitStack)
+    """What is to be given up once training has ended."""
+
+    def close(self) -> None:
+        """Give up what is kept, however the run ended."""
+        self._open.close()
 
     def heed(self, order: Order) -> None:
         """Carry out what the leader said."""
@@ -70,6 +79,7 @@ class Follower:
                 self.kept = kept_distributions(self.request, self.models, self.found)
             case Begin():
                 taken_up(self._checkpoints, self.models.policy, self.training.optimizer)
+                self._keep_trunk()
             case Take():
                 self._take(order)
             case Lend("policy"):
@@ -82,6 +92,7 @@ class Follower:
             case Restore():
                 restore_best(self._checkpoints, order.step, self.models.policy.model)
             case Settle():
+                self.close()
                 settle(self.models.policy.model, self.models.plan)
 
     @cached_property
@@ -112,6 +123,11 @@ class Follower:
         )
         phases = phases_of(self.request, self.found)
         return Training(phases, reference, optimizer_for(self.models.policy, phases))
+
+    def _keep_trunk(self) -> None:
+        layers = trained_layers(self.models.policy.model, self.models.plan, self.request.hyperparameters)
+        folder = self._checkpoints / f"{TRUNK_FOLDER}-{self.ranks.rank}"
+        self._open.enter_context(kept_trunk(self.models.policy, layers, folder))
 
     def _take(self, order: Take) -> None:
         phase, own_step = phase_at(self.training.phases, order.step)

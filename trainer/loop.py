@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from trainer.anchors import kl_anchor
+from trainer.anchors import RunningMean, kl_anchor
 from trainer.checkpoints import TrainingState, restore_best, restore_checkpoint, save_best, save_checkpoint
 from trainer.contract.run import Budget, Method, Stage
 from trainer.contract.steps import Step, passing
@@ -31,9 +32,11 @@ from trainer.record import Recorder, RunInterrupted
 from trainer.reference import Reference
 from trainer.sharding import reshard
 from trainer.step import favoured, training_step
-from trainer.stopping import why_stop
+from trainer.stopping import Progress, why_stop
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WATCHED_PAIRS = 128
 """Most held-out pairs that are looked at during training; before and after it, all are."""
@@ -81,13 +84,17 @@ def train(
         evaluates = is_last or step % budget.evaluate_every_steps == 0
         if evaluates:
             beta = phase.objective.settings.beta
-            figures |= held_out_figures(scorer, held_out[:WATCHED_PAIRS], reference, beta=beta)
+            figures |= held_out_figures(scorer, watched_pairs(held_out), reference, beta=beta)
         figures = {name: value for name, value in figures.items() if name not in phase.objective.meaningless}
-        state = _advanced(state, scorer, batch, figures, budget if evaluates else None)
+        if phase is phases[-1] and own_step == 1:
+            # What comes before is not what is to be learnt last.
+            state = replace(state, progress=Progress(), rewards=RunningMean())
+        rules = stop_rules(budget, phase) if evaluates and phase is phases[-1] else None
+        state = _advanced(state, scorer, batch, figures, rules)
         state = replace(state, finished=is_last or bool(state.stopped))
         if evaluates:
             figures |= watch(step, state.finished)
-        if evaluates and budget.stop_after_evaluations and state.progress.best_step == step:
+        if rules and rules.stop_after_evaluations and state.progress.best_step == step:
             save_best(checkpoints, step, policy, ranks)
         recorder.row(
             step / steps,
@@ -106,6 +113,19 @@ def train(
         tell(ranks, Restore(state.progress.best_step))
         restore_best(checkpoints, state.progress.best_step, policy)
     return state
+
+
+def stop_rules(budget: Budget, phase: Phase) -> Budget:
+    """What may end the phase early. Demonstrations are there to be drifted to, so no fall is too deep for them."""
+    if phase.objective.method is Method.SFT:
+        return budget.model_copy(update={"most_chosen_fall": None})
+    return budget
+
+
+def watched_pairs(pairs: Sequence[T]) -> list[T]:
+    """The held-out pairs that are looked at during training: at most WATCHED_PAIRS, from everywhere among them."""
+    count = min(len(pairs), WATCHED_PAIRS)
+    return [pairs[number * len(pairs) // count] for number in range(count)]
 
 
 def optimizer_for(scorer: Scorer, phases: Sequence[Phase]) -> torch.optim.Optimizer:
@@ -218,6 +238,7 @@ def held_out_figures(
     return {
         "held_out_chosen_fall": float(((reference_chosen - chosen) / tokens).mean()),
         "held_out_accuracy": float(favoured(chosen - rejected).mean()),
+        "held_out_reward_accuracy": float(favoured(margins).mean()),
         "held_out_margin": float(margins.mean()),
         "held_out_pairs": len(pairs),
         "held_out_chosen_logp": float(chosen.mean()),

@@ -18,6 +18,26 @@ from trainer.preferences import Objective
 from trainer.rankings import DROP_REASONS, Reading, ranked_texts
 from trainer.snapshot import Ranking, Snapshot
 
+_ANEW = "freeze a new snapshot and start a new run."
+JUDGE_MORE = f"Judge more comparisons in which one completion is better, {_ANEW}"
+WRITE_SOME = f"Write some, {_ANEW}"
+ADVICE = {
+    "tie": JUDGE_MORE,
+    "all_bad": "Start a new run by KTO or BCO, which learn from bad completions too, or judge comparisons in which one "
+    "completion is better and freeze a new snapshot.",
+    "same_text": f"Have completions sampled that differ (at a higher temperature, say), judge those, {_ANEW}",
+    "empty": f"Have completions sampled that say something, judge those, {_ANEW}",
+    "over_long": "Start a new run with a higher `max_tokens`, where that is set, or with a model that reads more.",
+    "template": "Start a new run with a model whose chat template takes these prompts (a system message, say).",
+    "not_text": f"Judge completions that are one message of the assistant, {_ANEW}",
+    "criterion": "Start a new run in which the criteria that people judged by have a weight.",
+    "overall": "Start a new run in which the overall verdict has a weight, or criteria that people judged by have one.",
+    "disagreement": "Start a new run in which every verdict counts the same (`reliability` `ignore`), or have more "
+    "people judge each comparison and freeze a new snapshot.",
+    "demonstration": f"Start a new run with a model that reads more, or write shorter ones, {_ANEW}",
+}
+"""What to do where most of what there is was left out for one reason (see DROP_REASONS)."""
+
 
 @dataclass
 class Material:
@@ -29,6 +49,8 @@ class Material:
     mismatched: list[Tokens | None] = field(default_factory=list)
     """As in `Phase`."""
     dropped: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+    """Of what was left out, that of the training rankings alone."""
 
     @property
     def pairs(self) -> int:
@@ -82,6 +104,7 @@ def material_for(request: RunRequest, snapshot: Snapshot, tokens: Tokenizing) ->
     material = Material()
     if request.method is not Method.SFT:
         material.train = material.add(snapshot.train, Reading.of(request.method, settings), tokens)
+        material.unused = Counter(material.dropped)
     if request.method is Method.SFT or settings.demonstration_epochs > 0:
         found = demonstration_groups(snapshot.demonstrations, tokens.tokenizer, max_tokens=tokens.most)
         material.demonstrations, dropped = found
@@ -99,13 +122,19 @@ def require_something(request: RunRequest, snapshot: Snapshot, material: Materia
         if not material.demonstrations:
             raise NothingToTrainOnError(
                 f"The snapshot's {len(snapshot.demonstrations)} demonstrations on training prompts leave nothing to "
-                f"train on {left_out}. Write some, freeze a new snapshot and start a new run."
+                f"train on {left_out}. {ADVICE['demonstration'] if snapshot.demonstrations else WRITE_SOME}"
             )
     elif not material.train:
         raise NothingToTrainOnError(
-            f"The snapshot's {len(snapshot.train)} training rankings make no preference pair {left_out}. Judge more "
-            "comparisons in which one completion is better, freeze a new snapshot and start a new run."
+            f"The snapshot's {len(snapshot.train)} training rankings make no preference pair {left_out}. "
+            f"{advice(material.unused)}"
         )
+
+
+def advice(unused: Counter[str]) -> str:
+    """What to do where training rankings make no pair: by the reason why most of them do not."""
+    reasons = sorted(+unused, key=lambda reason: -unused[reason])
+    return ADVICE[reasons[0]] if reasons else JUDGE_MORE
 
 
 def phases_of(request: RunRequest, material: Material) -> list[Phase]:

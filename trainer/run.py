@@ -6,10 +6,10 @@ leave, the run can be taken up again. What it does meanwhile is in `stages`.
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from enum import IntEnum
 from pathlib import Path
 
@@ -22,18 +22,17 @@ from trainer.contract.run import (
     Method,
 )
 from trainer.contract.steps import Step, passing
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, disk_ran_full, with_causes
 from trainer.findings import Findings, report_of
 from trainer.follower import Follower
 from trainer.following import follow, leading
+from trainer.memory import ran_out_of_memory
 from trainer.ranks import Ranks, RanksLostError, joined, noticing_lost_ranks
 from trainer.record import Recorder, RunBusyError, RunCancelled, RunInterrupted, run_lock, say
 from trainer.request import read_request
 from trainer.reward.stages import carry_out_reward_model
-from trainer.stages import LEAST_FREE_BYTES, carry_out
+from trainer.stages import LEAST_FREE_BYTES, ROOM_FILE, carry_out
 
-ROOM_FILE = "room"
-"""Under `checkpoints/`, held so that a report can be written on a disk that has run full."""
 log = logging.getLogger(__name__)
 
 
@@ -65,8 +64,8 @@ def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False, sharded
     try:
         with joined(sharded=sharded) as ranks:
             if not ranks.leads:
-                with noticing_lost_ranks():
-                    follow(ranks, Follower(folder, ranks).heed)
+                with noticing_lost_ranks(), closing(Follower(folder, ranks)) as follower:
+                    follow(ranks, follower.heed)
                 return ExitCode.DONE
             with leading(ranks), run_lock(folder):
                 return _run_to_a_report(folder, must_leave, ranks)
@@ -117,11 +116,13 @@ def _run_to_a_report(folder: Path, must_leave: Callable[[], bool], ranks: Ranks)
 
 def told(error: Exception, folder: Path) -> str:
     """What to tell a person about an error that no one foresaw. Libraries hide a full disk behind other errors."""
-    disk_is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if disk_is_full or shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+    if disk_ran_full(error) or shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
         return f"The disk that holds {folder} is full. Free some space, then start a new run."
-    if isinstance(error, MemoryError):
-        return "The machine has too little memory for this model. Choose a smaller one, or a larger machine."
+    if any(map(ran_out_of_memory, with_causes(error))):
+        return (
+            "The machine, or its GPU, has too little memory for this model. Start a new run with a smaller model, an "
+            "adapter (tuning `lora`) or a lower `max_tokens`, or on a larger machine."
+        )
     if isinstance(error, OSError):
         return f"A file could not be read or written: {error}. See to it, then start a new run."
     return f"The trainer met an error it does not know ({type(error).__name__}: {error}). The log has the details."

@@ -21,17 +21,18 @@ from trainer.contract.files import read_json, weights_sha256, write_json, write_
 from trainer.contract.run import (
     CHECKPOINTS_FOLDER,
     MODEL_FOLDER,
+    Budget,
     Matrices,
     RunRequest,
     Stage,
 )
 from trainer.contract.steps import Step, passing
-from trainer.errors import ModelError, TrainerError
+from trainer.errors import ModelError, TrainerError, blaming_training
 from trainer.evaluate import Examination, Measured, examination, measure
 from trainer.findings import Findings
 from trainer.following import Agree, Ask, Divide, Gather, Lend, Load, Settle, tell
 from trainer.logps import Scorer, fitting_scorer
-from trainer.loop import WATCHED_PAIRS, train
+from trainer.loop import train, watched_pairs
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.matrices import fitting_matrices
 from trainer.memory import Limits, fitting_limits
@@ -64,6 +65,8 @@ TRUNK_FOLDER = "trunk"
 SMALL_MODEL_PARAMETERS = 4_000_000
 LEAST_FREE_BYTES = 2**20
 """What must stay free on the disk, beside all that a run writes."""
+ROOM_FILE = "room"
+"""Under `checkpoints/`, held so that a report can be written on a disk that has run full."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,14 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
         findings.hashes["rows_sha256"] = snapshot.manifest.rows_sha256
         findings.hashes |= verified_reward_model(request)
         models = load_models(request, findings, ranks)
-        refuse_full_disk(folder, models.policy.model, models.plan)
+        refuse_full_disk(folder, models.policy.model, models.plan, request.budget)
         found = material_of(request, snapshot, models.policy, models.tokenizer, findings)
         exam = examination(
             request, snapshot, found.held_out, models.tokenizer, max_tokens=context_tokens(models.policy.model)
         )
         findings.exam = exam
+        if exam.left_out:
+            recorder.row(0.5, message=exam.left_out)
         limits = kept_limits(checkpoints, models.policy, found, ranks)
         models.policy.limits = models.reference.limits = limits
         models.policy.matrices = models.reference.matrices = kept_matrices(checkpoints, models.policy, request)
@@ -104,12 +109,15 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
     with recorder.stage(Stage.BEFORE, f"Measuring {request.start.name} on {len(found.held_out)} held-out pairs."):
         findings.before = _measured_before(checkpoints, models, exam, recorder, watcher)
     passing(Step.TRAINING_MEASURED_BEFORE)
-    with recorder.stage(Stage.REFERENCE, f"Asking the reference, {request.reference.name}, about every completion."):
+    with recorder.stage(
+        Stage.REFERENCE,
+        f"Reading every completion with {request.reference.name}, which the new version is to stay near.",
+    ):
         reference = _reference(request, checkpoints, models, found, recorder=recorder, ranks=ranks)
     passing(Step.TRAINING_REFERENCE_KNOWN)
     with recorder.stage(Stage.TRAINING, f"Training on {found.spoken}."):
         layers = trained_layers(models.policy.model, models.plan, request.hyperparameters)
-        with kept_trunk(models.policy, layers, checkpoints / TRUNK_FOLDER):
+        with kept_trunk(models.policy, layers, checkpoints / TRUNK_FOLDER), blaming_training():
             state = train(
                 models.policy,
                 phases=phases_of(request, found),
@@ -123,11 +131,12 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
                 watch=watcher.look,
             )
         findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
+        findings.best_step = state.progress.best_step if request.budget.stop_after_evaluations else 0
         if state.stopped:
             say(state.stopped)
     tell(ranks, Settle())
     settle(models.policy.model, models.plan)
-    with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
+    with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."), blaming_training():
         measured = measure(models.policy, models.tokenizer, models.reference, exam, on_progress=recorder.tick)
         findings.after = rewarded(measured, exam, models.policy.limits)
     passing(Step.TRAINING_MEASURED_AFTER)
@@ -196,15 +205,27 @@ def fitting_threads(model: PreTrainedModel) -> int:
     return 1 if model.num_parameters() < SMALL_MODEL_PARAMETERS else torch.get_num_threads()
 
 
-def refuse_full_disk(folder: Path, model: PreTrainedModel, plan: Plan) -> None:
-    """Raise TrainerError where checkpoints and the trained model will not fit on the disk."""
-    needed = LEAST_FREE_BYTES + needed_disk_bytes(model, plan)
+def refuse_full_disk(folder: Path, model: PreTrainedModel, plan: Plan, budget: Budget) -> None:
+    """Raise TrainerError where checkpoints and the trained model will not fit on the disk.
+
+    What an earlier start of the run has written is part of what it needs: a kill must not have it refused.
+    """
+    needed = LEAST_FREE_BYTES + needed_disk_bytes(model, plan, keeps_best=budget.stop_after_evaluations > 0)
+    needed -= sum(_taken_bytes(path) for path in folder.rglob("*") if path.name != ROOM_FILE)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainerError(
             f"The run needs {needed / 1e6:,.0f} MB on the disk that holds {folder}, which has {free / 1e6:,.0f} MB "
             "left. Free some space, then start a new run."
         )
+
+
+def _taken_bytes(path: Path) -> int:
+    """Of the disk; 0 where others have deleted the file meanwhile, as the app may have done with its own."""
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def material_of(
@@ -264,13 +285,17 @@ def _measured_before(
     measured = measure(models.policy, models.tokenizer, reference, exam, on_progress=recorder.tick)
     measured = rewarded(measured, exam, models.policy.limits)
     preferences = measured.results.preferences
-    pairs = preferences.pairs[:WATCHED_PAIRS]
+    pairs = watched_pairs(preferences.pairs)
+    favoured = [
+        1.0 if pair.chosen_logp > pair.rejected_logp else 0.5 * (pair.chosen_logp == pair.rejected_logp)
+        for pair in pairs
+    ]
     recorder.row(
         1.0,
         message=None
         if preferences.accuracy is None
         else f"Before training it prefers what people preferred in {preferences.accuracy:.0%} of the held-out pairs.",
-        held_out_accuracy=preferences.accuracy,
+        held_out_accuracy=fmean(favoured) if favoured else None,
         held_out_pairs=len(pairs),
         held_out_chosen_logp=fmean(pair.chosen_logp for pair in pairs) if pairs else None,
         held_out_rejected_logp=fmean(pair.rejected_logp for pair in pairs) if pairs else None,

@@ -54,7 +54,8 @@ def training_step(
         log.exception("This rank's share of a step failed")
         fault = f"Rank {ranks.rank} of {ranks.count} failed: {error}"
     ranks.agree(fault)
-    added_up = () if is_sharded(policy) else tuple(policy.parameters())  # a sharded model does so by itself
+    trained = tuple(parameter for parameter in policy.parameters() if parameter.requires_grad)
+    added_up = () if is_sharded(policy) else trained  # a sharded model does so by itself
     figures = ranks.add_up(added_up, figures)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), objective.settings.max_grad_norm)
     figures["grad_norm"] = number(norm)

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.contract.run import Budget
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How held-out accuracy has come along. Of equally accurate steps the one of larger margin is the best."""
+    """How held-out accuracy has come along. Of equally accurate steps the one of larger margin is the best.
+
+    `reward_accuracy` is the most by the implicit reward. Where completions are long their likelihoods lie so far apart
+    that training changes the order of few, while it can still be learning which is preferred.
+    """
 
     best_step: int = 0
     accuracy: float = -math.inf
     margin: float = -math.inf
     since_better: int = 0
-    """Evaluations since accuracy last rose."""
+    """Evaluations since either accuracy last rose."""
+    reward_accuracy: float = -math.inf
 
     def after(self, step: int, figures: Mapping[str, float]) -> Progress:
         """With one more evaluation; the same where no pair is held out."""
         if "held_out_accuracy" not in figures:
             return self
         accuracy, margin = figures["held_out_accuracy"], figures["held_out_margin"]
-        since_better = 0 if accuracy > self.accuracy else self.since_better + 1
+        rewarded = figures["held_out_reward_accuracy"]
+        has_risen = accuracy > self.accuracy or rewarded > self.reward_accuracy
+        progress = replace(
+            self,
+            since_better=0 if has_risen else self.since_better + 1,
+            reward_accuracy=max(rewarded, self.reward_accuracy),
+        )
         if (accuracy, margin) > (self.accuracy, self.margin):
-            return Progress(step, accuracy, margin, since_better)
-        return Progress(self.best_step, self.accuracy, self.margin, since_better)
+            return replace(progress, best_step=step, accuracy=accuracy, margin=margin)
+        return progress
 
 
 def why_stop(progress: Progress, figures: Mapping[str, float], budget: Budget) -> str:

@@ -6,6 +6,7 @@ stands beside a base that is kept in bfloat16. On a CPU everything is float32.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,14 +167,14 @@ def trained_layers(policy: PreTrainedModel, plan: Plan, settings: Hyperparameter
     return decoder_layers(policy)[-settings.lora_layers :] if plan.kind is Tuning.LORA_TOP else None
 
 
-def needed_disk_bytes(model: PreTrainedModel, plan: Plan) -> int:
+def needed_disk_bytes(model: PreTrainedModel, plan: Plan, *, keeps_best: bool = False) -> int:
     """What checkpoints and the trained model will take: two moments beside each trained number, `KEPT` checkpoints and
-    one more before the oldest goes.
+    one more before the oldest goes; where the weights of the best step are kept, those of two.
     """
     trained = sum(tensor.nbytes for tensor in trained_weights(model).values())
     adapter = sum(ADAPTER_BYTES * parameter.numel() for parameter in adapter_parameters(model))
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    return 3 * (KEPT + 1) * trained + (adapter if plan.writes_adapter else weights)
+    return (3 * (KEPT + 1) + 2 * keeps_best) * trained + (adapter if plan.writes_adapter else weights)
 
 
 def settle(model: PreTrainedModel, plan: Plan) -> None:
@@ -187,7 +188,11 @@ def settle(model: PreTrainedModel, plan: Plan) -> None:
 
 
 def write_version(model: PreTrainedModel, plan: Plan, folder: Path) -> None:
-    """Write a settled model: an adapter's folder, or a full one in the number format of its base."""
+    """Write a settled model: an adapter's folder, or a full one in the number format of its base.
+
+    One that an earlier start left, before it could report, goes first: there need not be room for both.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
     if plan.writes_adapter:
         write_adapter(model, folder, start=plan.start_folder, base=plan.base)
     else:

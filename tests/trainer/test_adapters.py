@@ -23,6 +23,7 @@ from trainer.adapters import (
     merge_adapter,
     new_adapter,
     shared_copy,
+    train_adapter_alone,
     write_adapter_files,
 )
 from trainer.contract.files import weights_sha256
@@ -378,3 +379,32 @@ def test_policy_and_reference_share_a_base_in_memory(base: ModelRef) -> None:
     theirs = {parameter.data_ptr() for parameter in prepared.reference.parameters()}
     assert theirs < ours
     assert not any(parameter.requires_grad for parameter in prepared.reference.parameters())
+
+
+# --- Beside a base in another number format
+
+
+def test_an_adapter_in_float32_beside_a_base_in_bfloat16_says_and_learns_within_rounding_what_it_does_in_float32() -> (
+    None
+):
+    found = []
+    for autocast in (None, torch.bfloat16):
+        model, _ = random_model(seed=4)
+        new_adapter(model, rank=4, alpha=8, seed=1)
+        moved(model)
+        train_adapter_alone(model)
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                rounded = parameter.data.bfloat16()
+                parameter.data = rounded if autocast else rounded.float()
+        scorer = fitting_scorer(model, autocast=autocast)
+        assert scorer.in_trees
+        logps = scorer.score(trees_of(SEQUENCES)).logps
+        logps.sum().backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in adapter_parameters(model)]
+        assert all(gradient is not None and gradient.dtype is torch.float32 for gradient in gradients)
+        found.append((logps.detach(), torch.cat([each.flatten() for each in gradients if each is not None])))
+    (exact, exact_gradient), (coarse, coarse_gradient) = found
+    assert not torch.equal(exact, coarse)
+    assert ((coarse - exact).abs() <= 0.01 * exact.abs()).all()
+    assert torch.cosine_similarity(exact_gradient, coarse_gradient, dim=0) > 0.99

@@ -9,12 +9,22 @@ from safetensors.torch import load_file, save_file
 
 from tests.factories.judged import judged_rankings, likes_blunt, likes_friendly, manner_share, sampled_texts
 from tests.factories.judged import starter_prompts as prompts_of_starter
-from tests.factories.serving import random_model, save
+from tests.factories.serving import TEMPLATE, random_model, save
 from tests.factories.snapshots import write_run, write_snapshot
 from tests.trainer.conftest import MakeRun
+from trainer.contract.base import Message
 from trainer.contract.files import read_json
 from trainer.contract.report import Preferences, Report
-from trainer.contract.run import MODEL_FOLDER, REPORT_FILE, REQUEST_FILE, Budget, ProbePrompt, RunRequest
+from trainer.contract.run import (
+    METRICS_FILE,
+    MODEL_FOLDER,
+    REPORT_FILE,
+    REQUEST_FILE,
+    Budget,
+    EvaluationSampling,
+    ProbePrompt,
+    RunRequest,
+)
 from trainer.evaluate import evaluate_versions, favoured_share
 from trainer.run import ExitCode, run
 from trainer.starter import MODEL_FOLDER as STARTER
@@ -55,6 +65,28 @@ def test_another_version_drifts_from_the_reference(make_run: MakeRun, tiny_model
     assert report.before is not None
     assert report.after is not None
     assert report.before.behaviour.drift == 0 < report.after.behaviour.drift
+
+
+def test_probe_prompts_that_a_model_cannot_be_asked_are_left_out_and_told(make_run: MakeRun, tmp_path: Path) -> None:
+    model, tokenizer = random_model(architecture="gpt2", context=40)
+    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE
+    start = save(tmp_path / "short", (model, tokenizer))
+    asked = ProbePrompt(name="asked", prompt=[Message(role="user", content="say it")])
+    refused = ProbePrompt(name="refused", prompt=[Message(role="system", content="a"), *asked.prompt])
+    long = ProbePrompt(name="long", prompt=[Message(role="user", content="a" * 30)])
+    sampling = EvaluationSampling(prompts=3, samples_per_prompt=2, max_tokens=20)
+    folder = make_run(model=start, probes=[refused, asked, long], sampling=sampling)
+    assert run(folder) == ExitCode.DONE
+    assert [probe.name for probe in read_json(folder / REPORT_FILE, Report).probes] == ["asked"]
+    assert "Probe prompts left out: 2 of 3." in (folder / METRICS_FILE).read_text()
+
+
+def test_a_model_that_reads_less_than_is_sampled_is_trained_all_the_same(make_run: MakeRun, tmp_path: Path) -> None:
+    start = save(tmp_path / "short", random_model(architecture="gpt2", context=40))
+    folder = make_run(model=start, sampling=EvaluationSampling(max_tokens=96))
+    assert run(folder) == ExitCode.DONE
+    report = read_json(folder / REPORT_FILE, Report)
+    assert (report.samples, report.probes) == ([], [])
 
 
 # --- The starter model ----------------------------------------------------------------------------------

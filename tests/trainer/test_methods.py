@@ -84,6 +84,34 @@ def test_demonstrations_are_learnt_before_preferences_where_asked_for(
     assert rows[8].learning_rate == pytest.approx(1e-3), "each phase has a schedule of its own"
 
 
+def test_a_run_does_not_lose_patience_while_demonstrations_are_learnt(
+    make_run: MakeRun, written_snapshot: SnapshotRef
+) -> None:
+    settings = Hyperparameters(epochs=2, demonstration_epochs=12, learning_rate=1e-9, drift_weight=0.0)
+    budget = Budget(threads=1, evaluate_every_steps=1, stop_after_evaluations=2)
+    report = carried_out(make_run(snapshot=written_snapshot, hyperparameters=settings, budget=budget))
+    assert report.steps >= 12 + 3, "accuracy is only looked at once preferences are learnt"
+    assert report.stopped
+    assert (report.best_step or 0) > 12
+
+
+def test_demonstrations_may_make_anything_else_less_likely(make_run: MakeRun, tmp_path: Path) -> None:
+    otherwise = [demonstration_row("say it", "?!?!?", number=number) for number in range(6)]
+    snapshot = write_snapshot(
+        tmp_path / "otherwise",
+        train=vowel_rows(40, seed=1),
+        held_out=vowel_rows(16, seed=2),
+        demonstrations=otherwise,
+    )
+    settings = Hyperparameters(epochs=2, demonstration_epochs=12, learning_rate=1e-2, drift_weight=0.0)
+    budget = Budget(threads=1, evaluate_every_steps=1, most_chosen_fall=1e-6)
+    folder = make_run(snapshot=snapshot, hyperparameters=settings, budget=budget)
+    report = carried_out(folder)
+    falls = [row.held_out_chosen_fall for row in metrics_of(folder) if row.held_out_chosen_fall is not None]
+    assert max(falls[:12]) > 1e-6
+    assert report.steps > 12
+
+
 def test_a_run_for_demonstrations_without_any_says_what_to_do(make_run: MakeRun) -> None:
     folder = make_run(method=Method.SFT)
     assert run(folder) == ExitCode.FAILED

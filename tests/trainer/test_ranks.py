@@ -51,6 +51,7 @@ CASES = [
     "1: sharded",
     "7: sharded, tied",
     "3: sharded, adapter",
+    "3: whole, adapter",
     "7: sharded, anew",
 ]
 

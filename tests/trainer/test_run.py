@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.factories.serving import random_model, save
-from tests.factories.snapshots import model_ref, ranking_row, write_snapshot
+from tests.factories.snapshots import Row, demonstration_row, model_ref, ranking_row, write_snapshot
 from tests.trainer.conftest import QUICK, MakeRun, interrupt_at, vowel_rows
 from trainer import memory
 from trainer.contract.files import read_json, weights_sha256, write_json
@@ -39,7 +39,7 @@ from trainer.contract.run import (
 )
 from trainer.models import load_model
 from trainer.record import run_lock
-from trainer.run import ExitCode, run
+from trainer.run import ExitCode, run, told
 
 VARYING = {"started_at", "finished_at", "resumed", "seconds", "run_id"}
 """What may differ between the reports of two runs that did the same."""
@@ -374,6 +374,72 @@ def test_a_snapshot_without_a_pair_says_what_was_left_out(make_run: MakeRun, tmp
     assert report_of(folder).dropped == {"tie": 1, "over_long": 1}
 
 
+TWO = ["aeio", "bcd"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "advice"),
+    [
+        ([], {}, "Judge more comparisons in which one completion is better"),
+        ([ranking_row("q", TWO, ranks=[1, 1])], {}, "Judge more comparisons in which one completion is better"),
+        ([ranking_row("q", TWO, ranks=[1, 1], all_bad=True)], {}, "Start a new run by KTO or BCO"),
+        ([ranking_row("q", ["same", "same"])], {}, "Have completions sampled that differ"),
+        ([ranking_row("q", ["aeio", " "])], {}, "Have completions sampled that say something"),
+        ([ranking_row("q" * 9, TWO)], {"max_tokens": 8}, "Start a new run with a higher `max_tokens`"),
+        ([ranking_row("q", TWO, criterion="kind")], {}, "in which the criteria that people judged by have a weight"),
+        ([ranking_row("q", TWO)], {"overall_weight": 0}, "in which the overall verdict has a weight"),
+        (
+            [ranking_row("q", TWO) | {"judgments": 3, "agreement": 0.0}],
+            {"reliability": "weight"},
+            "in which every verdict counts the same",
+        ),
+    ],
+    ids=["nothing", "tie", "all bad", "same text", "empty", "over long", "criterion", "overall", "disagreement"],
+)
+def test_a_snapshot_without_a_pair_gets_the_advice_that_helps(
+    rows: list[Row], settings: dict[str, Any], advice: str, make_run: MakeRun, tmp_path: Path
+) -> None:
+    held_out = [ranking_row(f"held out {number}", TWO, ranks=[1, 1]) for number in range(4)]
+    snapshot = write_snapshot(tmp_path / "snapshot", train=rows, held_out=held_out)
+    message = failed(make_run(snapshot=snapshot, hyperparameters=Hyperparameters(**settings)))
+    assert advice in message.partition("). ")[2]
+
+
+def test_demonstrations_that_are_too_long_ask_for_shorter_ones_and_none_for_some(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    long = write_snapshot(tmp_path / "long", train=[], demonstrations=[demonstration_row("q", "a" * 200)])
+    none = write_snapshot(tmp_path / "none", train=[])
+    assert "write shorter ones" in failed(make_run("a", method=Method.SFT, snapshot=long))
+    assert "Write some" in failed(make_run("b", method=Method.SFT, snapshot=none))
+
+
+def test_a_model_that_training_has_damaged_asks_for_a_lower_learning_rate(make_run: MakeRun, tmp_path: Path) -> None:
+    model, tokenizer = random_model()
+    with torch.no_grad():  # all tokens are as likely until the norm's weight is other than zero
+        model.model.norm.weight.zero_()
+        model.get_output_embeddings().weight.sign_().mul_(1e38)
+    start = save(tmp_path / "brittle", (model, tokenizer))
+    settings = Hyperparameters(learning_rate=1, warmup_fraction=0, beta=1e-20, likelihood_weight=0, drift_weight=0)
+    folder = make_run(
+        model=start, hyperparameters=settings, budget=Budget(threads=1, max_steps=4, evaluate_every_steps=1)
+    )
+    assert failed(folder) == (
+        "The model that is being trained computes values that are not numbers: training has gone astray. Start a new "
+        "run with a lower learning rate."
+    )
+    assert metrics_of(folder)[-1].stage is Stage.TRAINING
+
+
+def test_memory_that_runs_out_is_told_with_advice_whatever_the_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as of_torch:
+        torch.empty(2**50, dtype=torch.uint8)
+    hidden = ValueError("The batch could not be made")
+    hidden.__cause__ = of_torch.value
+    for error in (of_torch.value, hidden, torch.OutOfMemoryError("CUDA out of memory."), MemoryError()):
+        assert "too little memory for this model. Start a new run with a smaller model" in told(error, tmp_path)
+
+
 def test_a_newer_request_asks_for_an_update(make_run: MakeRun) -> None:
     folder = make_run()
     content = json.loads((folder / REQUEST_FILE).read_text())
@@ -421,3 +487,31 @@ def test_a_model_without_chat_template_is_trained_on_plain_text(make_run: MakeRu
     report = report_of(folder)
     assert report.after is not None
     assert report.after.preferences.accuracy == 1
+
+
+def test_a_tokenizer_without_padding_token_is_trained_on_as_any_other(make_run: MakeRun, tmp_path: Path) -> None:
+    pairs = {"padded": random_model(), "unpadded": random_model()}
+    model, tokenizer = pairs["unpadded"]
+    tokenizer.pad_token = None
+    model.config.pad_token_id = None
+    folders = {name: make_run(f"run-{name}", model=save(tmp_path / name, pair)) for name, pair in pairs.items()}
+    for folder in folders.values():
+        assert run(folder) == ExitCode.DONE
+    weights = {name: load_file(folder / MODEL_FOLDER / "model.safetensors") for name, folder in folders.items()}
+    assert all(torch.equal(tensor, weights["padded"][name]) for name, tensor in weights["unpadded"].items())
+
+
+def test_the_start_is_shown_on_the_very_pairs_that_are_looked_at_during_training(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    snapshot = write_snapshot(tmp_path / "many", train=vowel_rows(8, seed=1), held_out=vowel_rows(150, seed=2))
+    settings = QUICK["hyperparameters"].model_copy(update={"learning_rate": 1e-12})
+    folder = make_run(snapshot=snapshot, hyperparameters=settings)
+    assert run(folder) == ExitCode.DONE
+    seen = [row for row in metrics_of(folder) if row.held_out_accuracy is not None]
+    assert len(seen) > 1
+    assert {(row.held_out_pairs, row.held_out_accuracy) for row in seen} == {(128, seen[0].held_out_accuracy)}
+    report = report_of(folder)
+    assert (report.held_out_pairs, report.best_step) == (150, None)
+    assert report.before is not None
+    assert seen[0].held_out_accuracy != report.before.preferences.accuracy, "which is of all pairs"

@@ -6,11 +6,12 @@ from trainer.contract.run import Budget
 from trainer.stopping import Progress, why_stop
 
 
-def after(*evaluations: tuple[float, float]) -> Progress:
-    """Ten steps apart, each held-out accuracy and margin."""
+def after(*evaluations: tuple[float, float] | tuple[float, float, float]) -> Progress:
+    """Ten steps apart, each held-out accuracy and margin, and accuracy by the implicit reward."""
     progress = Progress()
-    for number, (accuracy, margin) in enumerate(evaluations, start=1):
+    for number, (accuracy, margin, *by_reward) in enumerate(evaluations, start=1):
         figures = {"held_out_accuracy": accuracy, "held_out_margin": margin}
+        figures["held_out_reward_accuracy"] = by_reward[0] if by_reward else 0.5
         progress = progress.after(10 * number, figures)
     return progress
 
@@ -27,6 +28,14 @@ def test_training_stops_once_accuracy_has_not_risen_for_so_many_evaluations() ->
     assert "the weights of step 30" in why_stop(stalled, {}, patient)
     assert not why_stop(stalled, {}, Budget())
     assert not why_stop(after((0.6, 0.1), (0.5, 0.2), (0.61, 0.1)), {}, patient), "it rose again in time"
+
+
+def test_who_still_learns_by_the_implicit_reward_is_not_stopped() -> None:
+    patient = Budget(stop_after_evaluations=2)
+    learning = after((0.6, 0.1, 0.5), (0.6, 0.2, 0.6), (0.6, 0.3, 0.6), (0.6, 0.4, 0.7))
+    assert not why_stop(learning, {}, patient)
+    assert learning.best_step == 40
+    assert why_stop(after((0.6, 0.1, 0.5), (0.6, 0.2, 0.6), (0.6, 0.3, 0.6), (0.6, 0.4, 0.6)), {}, patient)
 
 
 def test_without_held_out_pairs_nothing_stops_it() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,18 +26,35 @@ def write_json(path: Path, value: Contract) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file atomically and durably (write beside it, flush to disk, rename)."""
+    """Replace a file atomically and durably."""
+    with replaced_whole(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """A file to write in the place of another, atomically and durably (beside it, flushed to disk, renamed).
+
+    On any error what was written goes.
+    """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        yield part
+        flush(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """See a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def file_sha256(path: Path) -> str:

@@ -156,6 +156,8 @@ class Report(Contract):
     steps: int = 0
     stopped: str = ""
     """Why training stopped before its last step, in words; empty where it did not, or where time ran out."""
+    best_step: int | None = None
+    """The step whose weights the version has, where the best evaluation's were taken; null: those of the last step."""
     resumed: int = 0
     """How many times the run was taken up again from a checkpoint."""
     seconds: dict[str, float] = {}

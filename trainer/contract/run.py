@@ -239,7 +239,8 @@ class MetricsRow(Contract):
     vocabulary at every token that the policy drew and averaged over these tokens; `sample_tokens` their mean length;
     `sample_unfinished` the share cut off at the limit; `sample_repetition` the mean share of word 3-grams that occurred
     before in the sample; `sample_distinct` the share of different texts among all of them (all shares 0 to 1).
-    `held_out_chosen_fall` is by how many nats per token chosen completions are less likely than to the reference.
+    `held_out_chosen_fall` is by how many nats per token chosen completions are less likely than to the reference, and
+    `held_out_reward_accuracy` the accuracy by the implicit reward: how far each side has become likelier than that.
     `reward` is the mean over all completions of the batch, `anchor` what KTO and BCO measure rewards from.
     """
 
@@ -264,6 +265,7 @@ class MetricsRow(Contract):
     tokens_per_second: float | None = None
     seconds_left: float | None = None
     held_out_accuracy: float | None = None
+    held_out_reward_accuracy: float | None = None
     held_out_margin: float | None = None
     held_out_chosen_fall: float | None = None
     reward: float | None = None

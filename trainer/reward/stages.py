@@ -17,7 +17,7 @@ from trainer.contract.run import (
     Tuning,
 )
 from trainer.contract.steps import Step, passing
-from trainer.errors import ModelError
+from trainer.errors import ModelError, blaming_training
 from trainer.findings import Findings
 from trainer.loop import train
 from trainer.material import phases_of
@@ -39,16 +39,18 @@ from trainer.stages import (
 )
 from trainer.tuning import (
     Plan,
+    autocast_dtype,
+    fitting_device,
 )
 
 
 def carry_out_reward_model(
     request: RunRequest, folder: Path, recorder: Recorder, findings: Findings, ranks: Ranks
 ) -> None:
-    """The same for a reward model, which has no reference and writes no text. Of several ranks the leader is enough."""
+    """The same for a reward model, which has no reference and writes no text. It is trained by the leader alone."""
     torch.manual_seed(request.seed)
     if ranks.sharded:
-        raise ModelError("A reward model is trained by processes that each hold all of it. Start the run unsharded.")
+        raise ModelError("A reward model is trained by one process, which holds all of it. Start the run unsharded.")
     request, checkpoints = as_reward_request(request), folder / CHECKPOINTS_FOLDER
     with recorder.stage(Stage.LOADING, f"Loading {request.start.name} and the snapshot."):
         snapshot = read_snapshot(Path(request.snapshot.path), rows_sha256=request.snapshot.rows_sha256)
@@ -57,10 +59,12 @@ def carry_out_reward_model(
             raise ModelError(f"{request.start.name} is an adapter. A reward model starts from whole weights: the base.")
         findings.hashes |= {"rows_sha256": snapshot.manifest.rows_sha256, "start": request.start.sha256}
         model, tokenizer = load_reward_model(start_folder)
+        device = fitting_device()
+        model.to(device)
         torch.set_num_threads(request.budget.threads or fitting_threads(model))
         findings.hashes |= {"tokenizer": tokenizer_sha256(tokenizer), "chat_template": template_sha256(tokenizer)}
-        refuse_full_disk(folder, model, Plan(Tuning.FULL, request.start, start_folder, merged=False))
-        scorer = fitting_reward_scorer(model)
+        refuse_full_disk(folder, model, Plan(Tuning.FULL, request.start, start_folder, merged=False), request.budget)
+        scorer = fitting_reward_scorer(model, autocast=autocast_dtype(device))
         found = material_of(request, snapshot, scorer, tokenizer, findings)
         scorer.limits = kept_limits(checkpoints, scorer, found)
         scorer.matrices = kept_matrices(checkpoints, scorer, request)
@@ -69,7 +73,7 @@ def carry_out_reward_model(
         findings.rewards_before = kept_rewards(checkpoints / BEFORE_FILE, scorer, found.held_out)
         recorder.row(1.0, held_out_accuracy=findings.rewards_before.accuracy)
     passing(Step.TRAINING_MEASURED_BEFORE)
-    with recorder.stage(Stage.TRAINING, f"Training a reward model on {found.spoken}."):
+    with recorder.stage(Stage.TRAINING, f"Training a reward model on {found.spoken}."), blaming_training():
         state = train(
             scorer,
             phases=phases_of(request, found),
@@ -81,11 +85,12 @@ def carry_out_reward_model(
             checkpoints=checkpoints,
         )
         findings.steps, findings.train_tokens, findings.stopped = state.step, state.tokens, state.stopped
+        findings.best_step = state.progress.best_step if request.budget.stop_after_evaluations else 0
         if state.stopped:
             say(state.stopped)
     dtype = stored_dtype(start_folder)
     round_weights(model, dtype)
-    with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."):
+    with recorder.stage(Stage.AFTER, f"Measuring {request.version_name}."), blaming_training():
         findings.rewards_after = held_out_rewards(scorer, found.held_out)
     passing(Step.TRAINING_MEASURED_AFTER)
     with recorder.stage(Stage.WRITING, f"Writing {request.version_name}."):
