@@ -230,7 +230,8 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
 def linear_names(model: PreTrainedModel, *, layers: Sequence[nn.Module]) -> list[str]:
     """What peft is to call the linear layers within some of a model's layers: by their last names where those say it
     all, else by their full ones."""
-    members = {id(module) for layer in layers for module in layer.modules() if isinstance(module, nn.Linear | Conv1D)}
+    modules = (module for layer in layers for module in layer.modules())
+    members = {id(module) for module in modules if type(module) in {nn.Linear, Conv1D}}  # what is derived may route
     full = [name for name, module in model.named_modules() if id(module) in members]
     last = {name.rpartition(".")[2] for name in full}
     meant = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in last]

@@ -40,8 +40,8 @@ from trainer.run import ExitCode, run
 from trainer.snapshot import read_snapshot
 from trainer.tuning import LORA_ABOVE_PARAMETERS, needed_disk_bytes, planned, prepare
 
-ARCHITECTURES = ["llama", "gpt2", "qwen3", "mistral", "gemma2"]
-"""Read in trees, all but the last two; GPT-2's linear layers are transposed."""
+ARCHITECTURES = ["llama", "gpt2", "qwen3", "mistral", "gemma2", "llama4"]
+"""Read in trees, all but the last three; GPT-2's linear layers are transposed."""
 SEQUENCES = [Tokens(tuple(range(5, 30)), tuple(range(40, 40 + count))) for count in (10, 15)]
 LORA = Hyperparameters(epochs=4, learning_rate=1e-2, drift_weight=0.1, tuning=Tuning.LORA, lora_rank=4, lora_alpha=8)
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from tests.factories.serving import random_model
 from trainer.attention import attend, attend_plainly
 from trainer.serving.errors import BrokenModelError
+from trainer.serving.loading import served_tokens
 from trainer.serving.reading import Reader, SeparateReader, SharedReader, fitting_reader
 
 READERS: dict[str, type[Reader]] = {
@@ -17,6 +18,7 @@ READERS: dict[str, type[Reader]] = {
     "qwen3": SharedReader,
     "mistral": SeparateReader,
     "gemma2": SeparateReader,
+    "llama4": SeparateReader,
 }
 LONG = 700
 """A prompt so long that it lies apart from the rows that continue it."""
@@ -70,6 +72,23 @@ def close(found: torch.Tensor, model: PreTrainedModel, token_ids: list[int]) -> 
     """Whether logits are those of a forward of all tokens at once, without any memory."""
     expected = model(torch.tensor([token_ids]), use_cache=False).logits[0, -1]
     return torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("architecture", "most"), [("llama", 128), ("dynamic", 128), ("phi3", 24)])
+def test_a_model_is_asked_for_no_more_than_it_reads_alike(architecture: str, most: int) -> None:
+    """Phi-3 reads all of a text of more than 24 tokens by other frequencies; up to there a plain forward agrees."""
+    model, reader = fitted(architecture, context=128)
+    plain, _ = random_model(architecture=architecture, context=128)
+    assert served_tokens(model) == most
+    token_ids = [token % 200 + 5 for token in range(most)]
+    with torch.inference_mode():
+        memory = reader.open(10)
+        reader.read(memory, token_ids[:4])
+        reader.read(memory, token_ids[4:10])
+        reader.add(memory, 1)
+        for length in range(11, most + 1):
+            logits = reader.step(token_ids[length - 1 : length])
+        assert close(logits[0], plain, token_ids)
 
 
 def test_a_reader_that_is_empty_again_begins_anew() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from trainer.attention import attend, plain_scaling
+from trainer.attention import OtherAttentionError, attend, attends_in_chunks, plain_scaling
 
 SHARED_ATTENTION = "palate-shared"
 
@@ -47,6 +47,8 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; `query` has the shape (batch, heads, tokens, head size)."""
     scaling = plain_scaling(query, attention_mask, scaling, others)
+    if attends_in_chunks(getattr(module, "config", None)):
+        raise OtherAttentionError("its attention is to chunks")
     layer: Any = module.layer_idx
     return memory.attend(layer, query, key, value, scaling=scaling), None
 

@@ -18,6 +18,7 @@ from trainer.contract.run import ModelRef
 from trainer.contract.server import LoadVersion
 from trainer.errors import ModelError
 from trainer.models import base_of, context_tokens, load_weights, stored_parameters, verify_files
+from trainer.rope import most_tokens_read_alike
 from trainer.serving.errors import InvalidRequestError, ModelRefusedError, NameTakenError, ServingError
 from trainer.serving.folders import ONE_THREAD_PARAMETERS, allowed_folder, compute_dtype
 from trainer.serving.reading import Reader, fitting_reader
@@ -119,7 +120,7 @@ class Loader:
             tokenizer=texts.shared,
             reader=weights.reader,
             end_ids=frozenset(end_token_ids(texts.tokenizer, model.config, model.generation_config)),
-            context_tokens=context_tokens(model),
+            context_tokens=served_tokens(model),
             tokenizer_sha256=texts.tokenizer_sha256,
             chat_template_sha256=texts.template_sha256,
             weights=weights,
@@ -167,3 +168,12 @@ class Loader:
 def _bytes(model: PreTrainedModel) -> int:
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
     return sum(tensors.values())
+
+
+def served_tokens(model: PreTrainedModel) -> int:
+    """How many tokens, prompt and completion together, a version is asked to read.
+
+    Where a model reads all of a longer text by other frequencies (`trainer.rope`), what it remembers of the shorter one
+    that it was would be wrong, so it is asked for no more than that.
+    """
+    return min(context_tokens(model), most_tokens_read_alike(model))
