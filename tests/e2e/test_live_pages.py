@@ -179,7 +179,9 @@ def test_a_run_that_goes_wrong_is_warned_of_while_it_trains_and_two_are_compared
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto(f"/models/1/comparison?run={int(run) - 1}&run={run}")
-    expect(page.locator("#chart-loss .uplot")).to_be_visible()
-    expect(page.locator("#chart-loss .legend li")).to_have_count(2)
-    expect(page.locator("#chart-loss details thead th.number")).to_have_count(2)
+    expect(page.locator("#chart-kl .uplot")).to_be_visible()
+    expect(page.locator("#chart-kl .legend li")).to_have_count(2)
+    expect(page.locator("#chart-kl details thead th.number")).to_have_count(2)
+    expect(page.locator("#not-drawn")).to_contain_text("likelihood weight, drift weight")
+    expect(page.locator("#chart-loss")).to_have_count(0)
     assert problems(page, LOOKS) == []
