@@ -105,6 +105,16 @@ def test_a_run_of_two_ranks_is_that_of_one(method: Method, make_run: MakeRun) ->
     assert_same_run(together, alone)
 
 
+@pytest.mark.slow
+def test_every_rank_keeps_what_lies_below_the_top_layers(make_run: MakeRun) -> None:
+    top = QUICK["hyperparameters"].model_copy(update={"tuning": Tuning.LORA_TOP, "lora_layers": 1, "lora_rank": 4})
+    alone, together = make_run("alone", hyperparameters=top), make_run("together", hyperparameters=top)
+    assert run(alone) == ExitCode.DONE
+    assert started(together).wait(timeout=300) == 0, (together / "log.txt").read_text()
+    assert_same_run(together, alone)
+    assert not list(together.rglob("trunk*")), "and gives it up at the end"
+
+
 def assert_same_run(folder: Path, other: Path) -> None:
     """Within rounding, from the loss of each step to what came out."""
     ours, theirs = report_of(folder), report_of(other)
