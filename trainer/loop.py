@@ -76,6 +76,9 @@ def train(
             raise
         step = state.step + 1
         phase, own_step = phase_at(phases, step)
+        if phase is phases[-1] and own_step == 1:
+            # What comes before is not what is to be learnt last.
+            state = replace(state, progress=Progress(), rewards=RunningMean())
         batch, figures = _phase_step(
             scorer, optimizer, phase, own_step, reference, state, step=step, seed=seed, ranks=ranks
         )
@@ -86,9 +89,6 @@ def train(
             beta = phase.objective.settings.beta
             figures |= held_out_figures(scorer, watched_pairs(held_out), reference, beta=beta)
         figures = {name: value for name, value in figures.items() if name not in phase.objective.meaningless}
-        if phase is phases[-1] and own_step == 1:
-            # What comes before is not what is to be learnt last.
-            state = replace(state, progress=Progress(), rewards=RunningMean())
         rules = stop_rules(budget, phase) if evaluates and phase is phases[-1] else None
         state = _advanced(state, scorer, batch, figures, rules)
         state = replace(state, finished=is_last or bool(state.stopped))

@@ -95,6 +95,15 @@ def test_a_run_does_not_lose_patience_while_demonstrations_are_learnt(
     assert (report.best_step or 0) > 12
 
 
+def test_rewards_of_demonstrations_are_no_anchor(make_run: MakeRun, written_snapshot: SnapshotRef) -> None:
+    settings = Hyperparameters(epochs=1, demonstration_epochs=4, learning_rate=3e-3, drift_weight=0.0)
+    folder = make_run(snapshot=written_snapshot, method=Method.BCO, hyperparameters=settings)
+    carried_out(folder)
+    anchors = [row.anchor for row in metrics_of(folder) if row.anchor is not None]
+    assert anchors[0] == 0
+    assert anchors[1] != 0
+
+
 def test_demonstrations_may_make_anything_else_less_likely(make_run: MakeRun, tmp_path: Path) -> None:
     otherwise = [demonstration_row("say it", "?!?!?", number=number) for number in range(6)]
     snapshot = write_snapshot(
