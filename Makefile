@@ -8,7 +8,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 VENDOR = static/vendor/htmx.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-dev chromium test quick e2e slow real screenshots translations lint types contracts migrations check audit clean
+.PHONY: help up install install-dev chromium test quick e2e slow gpu real screenshots translations lint types contracts migrations check audit clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,11 +55,11 @@ chromium: ## Install the browser that the journeys drive (Debian, Ubuntu)
 	else echo "The journeys need Chromium. Install it once: sudo apt-get install chromium"; exit 1; fi
 
 test: install-dev chromium ## Every test that needs nothing outside the repository
-	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real and not alone"
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real and not alone and not gpu"
 	$(PYTEST) -m alone
 
 quick: install-dev ## The fast tests alone
-	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real and not slow and not e2e"
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m "not real and not slow and not e2e and not gpu"
 
 e2e: install-dev chromium ## The journeys in a real browser alone
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m e2e
@@ -73,6 +73,9 @@ screenshots: install-dev chromium ## The pictures of the README and the guides, 
 
 translations: install-dev ## Bring translations in step with the code; NEW=fr begins one
 	.venv/bin/python -m tests.kernel.translating $(NEW)
+
+gpu: install-dev ## The tests of training on a GPU; they need one
+	$(PYTEST) -m gpu
 
 real: install-dev ## Tests on real data; set PALATE_REAL_DATA to its folder
 	$(PYTEST) -n $(JOBS) --dist loadgroup -m real

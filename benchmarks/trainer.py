@@ -1,13 +1,16 @@
 """A training step of Palate against one of TRL's DPOTrainer, on the same preferences with the same loss.
 
     python -m benchmarks.trainer [--rounds 5] [--workloads pairs-100-200 pairs-800-150 rankings-300-150]
-                                 [--matrices torch|onednn]
+                                 [--matrices torch|onednn] [--device cpu|cuda]
 
 A random Llama of 22 million parameters (vocabulary 32,000), float32, one thread; the log-probabilities of the reference
 are known beforehand on both sides. A step is forward, backward, clipping and AdamW. Lengths are drawn within a quarter
 of those named. Arms take turns within one run, medians are of CPU seconds. TRL gets a ranking as the pairs that it
 makes; "completions only" is TRL told to score completion tokens alone (as it does on GPUs) and given pairs sorted by
 length. Before anything is timed, losses must agree. Palate multiplies matrices as in a run: by the faster library.
+
+On a GPU both sides compute in bfloat16 on a Llama of 362 million parameters (vocabulary 49,152) and take four times
+as many comparisons; medians are of the clock. TRL scores completion tokens alone there by itself: in both its arms.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -34,6 +38,7 @@ from trainer.contract.run import Hyperparameters, Matrices, Method
 from trainer.groups import Group, preference_pairs
 from trainer.logps import fitting_scorer
 from trainer.matrices import fitting_matrices, multiplied_by
+from trainer.memory import fitting_limits
 from trainer.preferences import Objective
 from trainer.rankings import Verdict
 from trainer.reference import Reference, prepare_reference
@@ -41,6 +46,46 @@ from trainer.step import training_step
 
 VOCABULARY = 32_000
 BETA = 0.1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the arms compute, and how."""
+
+    device: torch.device
+    matrices: Matrices
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is one."""
+        return self.device.type == "cuda"
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The number format of matrix products, where it is not float32."""
+        return torch.bfloat16 if self.on_gpu else None
+
+    def casting(self) -> AbstractContextManager[Any]:
+        """What TRL's forwards are within, as its trainer has them."""
+        return torch.autocast(self.device.type, self.autocast, enabled=self.on_gpu)
+
+    def model(self, seed: int) -> LlamaForCausalLM:
+        """A random model of the size that suits the place."""
+        with self.device:
+            return random_llama(seed, **(LARGE if self.on_gpu else {}))
+
+    def forget_peak(self) -> int:
+        """Measure a GPU's peak of memory anew, and return the bytes that are held now."""
+        if not self.on_gpu:
+            return 0
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+
+    def now(self) -> tuple[float, float]:
+        """CPU seconds and the clock, once all that was asked for is computed."""
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        return time.process_time(), time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -52,8 +97,8 @@ class Workload:
     completions: int
     comparisons: int
 
-    def groups(self) -> list[Group]:
-        """One batch, each comparison ranked in the order in which its completions stand."""
+    def groups(self, times: int = 1) -> list[Group]:
+        """One batch of so many `times` the comparisons, each ranked in the order in which its completions stand."""
         rng = random.Random(5)  # noqa: S311  (not a secret)
 
         def tokens(count: int) -> tuple[int, ...]:
@@ -68,7 +113,7 @@ class Workload:
                 completions=tuple(tokens(self.completion) for _ in ranks),
                 verdicts=(Verdict(ranks, (0,) * len(ranks), 1.0),),
             )
-            for number in range(self.comparisons)
+            for number in range(times * self.comparisons)
         ]
 
 
@@ -78,6 +123,18 @@ WORKLOADS = {
     "rankings-300-150": Workload(prompt=300, completion=150, completions=4, comparisons=2),
 }
 ARMS = ("palate", "trl", "trl, completions only")
+LARGE = {
+    "vocab_size": 49_152,
+    "hidden_size": 960,
+    "intermediate_size": 2560,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 15,
+    "num_key_value_heads": 5,
+}
+"""362 million parameters."""
+TIMES_ON_A_GPU = 4
+BFLOAT16_LOSS = 0.01
+"""By how much, relatively, losses in bfloat16 may differ."""
 
 Step = Callable[[], float]
 """Does a training step and returns the loss before it, as the mean over pairs."""
@@ -89,102 +146,111 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--matrices", choices=list(Matrices), type=Matrices, help="instead of the faster library")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peak-of", choices=ARMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
     warnings.filterwarnings("ignore")
-    matrices = options.matrices or fitting_matrices(random_llama(1))
+    on_gpu = options.device == "cuda"
+    matrices = options.matrices or (Matrices.TORCH if on_gpu else fitting_matrices(random_llama(1)))
+    place = Place(torch.device(options.device), matrices)
     print(f"Palate's matrices are multiplied by {matrices}.")
     for name in options.workloads:
         if options.peak_of:
-            print(peak_megabytes(WORKLOADS[name], options.peak_of, matrices))
+            print(peak_megabytes(WORKLOADS[name], options.peak_of, place))
         else:
-            compare(name, WORKLOADS[name], matrices, rounds=options.rounds)
+            compare(name, WORKLOADS[name], place, rounds=options.rounds)
 
 
-def compare(name: str, workload: Workload, matrices: Matrices, *, rounds: int) -> None:
+def compare(name: str, workload: Workload, place: Place, *, rounds: int) -> None:
     """One table: what each arm takes for the same step."""
-    groups = workload.groups()
+    groups = workload.groups(TIMES_ON_A_GPU if place.on_gpu else 1)
     with tempfile.TemporaryDirectory(prefix="palate-trainer-") as folder:
-        steps = {arm: step_of(arm, groups, folder, matrices) for arm in ARMS}
-        agree(groups, folder, matrices)
+        agree(groups, folder, place)
+        steps = {arm: step_of(arm, groups, folder, place) for arm in ARMS}
         for step in steps.values():
             step()
         cpu: dict[str, list[float]] = {arm: [] for arm in ARMS}
         wall: dict[str, list[float]] = {arm: [] for arm in ARMS}
+        peaks = {} if place.on_gpu else {arm: _peak(name, arm, place) for arm in ARMS}
         rates: list[float] = []
         for _ in range(rounds):
-            rates.append(matrix_rate(matrices))
+            rates.append(matrix_rate(place))
             for arm, step in steps.items():
-                begun, clock = time.process_time(), time.perf_counter()
+                held = place.forget_peak()
+                begun, clock = place.now()
                 step()
-                cpu[arm].append(time.process_time() - begun)
-                wall[arm].append(time.perf_counter() - clock)
-    floor = floor_flops(groups)
+                ended, then = place.now()
+                if place.on_gpu:
+                    peaks[arm] = str((torch.cuda.max_memory_allocated() - held) // 2**20)
+                cpu[arm].append(ended - begun)
+                wall[arm].append(then - clock)
+    floor = floor_flops(groups, place)
     rate = median(rates)
-    ours = median(cpu["palate"])
+    timed = wall if place.on_gpu else cpu
+    ours = median(timed["palate"])
     print(f"\n{name}: {len(groups)} comparisons of {workload.completions} completions, {rounds} rounds")
-    print(f"floor: {floor / 1e9:.0f} GFLOP, {floor / rate:.2f} s at the {rate / 1e9:.0f} GFLOP/s of one matrix product")
+    print(f"floor: {floor / 1e9:.0f} GFLOP, {floor / rate:.4g} s at the {rate / 1e9:.0f} GFLOP/s of one matrix product")
     print("| arm | CPU s | wall s | times Palate | times the floor | peak MB of the step |")
     print("|---|---:|---:|---:|---:|---:|")
     for arm in ARMS:
-        spent = median(cpu[arm])
+        spent = median(timed[arm])
         print(
-            f"| {arm} | {spent:.2f} | {median(wall[arm]):.2f} | {spent / ours:.2f} "
-            f"| {spent / (floor / rate):.2f} | {_peak(name, arm, matrices)} |"
+            f"| {arm} | {median(cpu[arm]):.3g} | {median(wall[arm]):.3g} | {spent / ours:.2f} "
+            f"| {spent / (floor / rate):.2f} | {peaks[arm]} |"
         )
 
 
-def step_of(arm: str, groups: Sequence[Group], folder: str, matrices: Matrices) -> Step:
+def step_of(arm: str, groups: Sequence[Group], folder: str, place: Place) -> Step:
     """The step of an arm, ready to be taken again and again."""
     if arm == "palate":
-        return palate_step(groups, matrices)
-    return trl_step(groups, folder, completions_only=arm != "trl")
+        return palate_step(groups, place)
+    return trl_step(groups, folder, place, completions_only=arm != "trl")
 
 
-def agree(groups: Sequence[Group], folder: str, matrices: Matrices) -> None:
+def agree(groups: Sequence[Group], folder: str, place: Place) -> None:
     """Compare first losses on the same preferences as pairs; ends the program where they differ."""
-    theirs = [trl_step(groups, folder, completions_only=arm != "trl")() for arm in ARMS[1:]]
-    losses = [palate_step(groups, matrices, as_pairs=True)(), *theirs]
+    theirs = [trl_step(groups, folder, place, completions_only=arm != "trl")() for arm in ARMS[1:]]
+    losses = [palate_step(groups, place, as_pairs=True)(), *theirs]
     print(f"losses: {', '.join(f'{loss:.6f}' for loss in losses)}")
-    if max(losses) - min(losses) > 1e-5 * max(losses):
+    if max(losses) - min(losses) > (BFLOAT16_LOSS if place.on_gpu else 1e-5) * max(losses):
         raise SystemExit("The losses differ: nothing is worth timing.")
 
 
-def random_llama(seed: int) -> LlamaForCausalLM:
-    """22 million parameters, of which 12.3 are the tied embedding and head."""
+def random_llama(seed: int, **sizes: int) -> LlamaForCausalLM:
+    """22 million parameters, of which 12.3 are the tied embedding and head, or of other `sizes`."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=384,
-        intermediate_size=1024,
-        num_hidden_layers=6,
-        num_attention_heads=6,
-        num_key_value_heads=3,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-    )
+    usual = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 384,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 2048,
+    }
+    special: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    config = LlamaConfig(**{**usual, **sizes}, **special, tie_word_embeddings=True)
     model = LlamaForCausalLM(config)
     model.eval()
     return model
 
 
-def reference_for(groups: Sequence[Group]) -> Reference:
+def reference_for(groups: Sequence[Group], place: Place) -> Reference:
     """Another random model, which has been asked about all completions."""
     sequences = [sequence for group in groups for sequence in group.tree.sequences]
-    scorer = fitting_scorer(random_llama(2))
+    scorer = fitting_scorer(place.model(2), autocast=place.autocast)
     return prepare_reference(scorer, sequences, table={}, with_distributions_of=[], on_progress=lambda share: None)[0]
 
 
-def palate_step(groups: Sequence[Group], matrices: Matrices, *, as_pairs: bool = False) -> Step:
+def palate_step(groups: Sequence[Group], place: Place, *, as_pairs: bool = False) -> Step:
     """A step of Palate's loop, with the preference loss alone, as TRL has it."""
-    scorer = fitting_scorer(random_llama(1))
-    scorer.matrices = matrices
-    reference = reference_for(groups)
+    scorer = fitting_scorer(place.model(1), autocast=place.autocast)
+    scorer.matrices = place.matrices
+    if place.on_gpu:
+        scorer.limits = fitting_limits(scorer)
+    reference = reference_for(groups, place)
     optimizer = torch.optim.AdamW(scorer.model.parameters(), weight_decay=0.0, fused=True)
     rankings = "pairs" if as_pairs else "plackett_luce"
     settings = Hyperparameters(beta=BETA, likelihood_weight=0, drift_weight=0, rankings=rankings)
@@ -198,13 +264,13 @@ def palate_step(groups: Sequence[Group], matrices: Matrices, *, as_pairs: bool =
     return step
 
 
-def trl_step(groups: Sequence[Group], folder: str, *, completions_only: bool) -> Step:
-    """A step of TRL's DPOTrainer at its best settings for a CPU."""
+def trl_step(groups: Sequence[Group], folder: str, place: Place, *, completions_only: bool) -> Step:
+    """A step of TRL's DPOTrainer at its best settings for the place."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
     from trl.trainer import utils
 
-    reference = reference_for(groups)
+    reference = reference_for(groups, place)
     pairs = preference_pairs(groups)
     if completions_only:
         pairs = sorted(pairs, key=lambda pair: -max(len(pair.chosen), len(pair.rejected)))
@@ -218,17 +284,19 @@ def trl_step(groups: Sequence[Group], folder: str, *, completions_only: bool) ->
         }
         for pair in pairs
     ]
-    model = random_llama(1)
+    model = place.model(1)
     config = DPOConfig(
-        output_dir=folder, beta=BETA, use_cpu=True, bf16=False, report_to="none", max_length=None,
+        output_dir=folder, beta=BETA, use_cpu=not place.on_gpu, bf16=place.on_gpu, report_to="none", max_length=None,
         gradient_checkpointing=False, precompute_ref_log_probs=True,
     )  # fmt: skip
     plain = {"prompt": ["x"], "chosen": ["y"], "rejected": ["z"]}
     trainer: Any = DPOTrainer(
-        model, random_llama(2), args=config, train_dataset=Dataset.from_dict(plain), processing_class=byte_tokenizer()
+        model, place.model(2), args=config, train_dataset=Dataset.from_dict(plain), processing_class=byte_tokenizer()
     )
     trainer.precompute_ref_logps = True
-    batches = [trainer.data_collator(part) for part in _parts(rows, 8 if completions_only else len(rows))]
+    trainer.ref_model = None
+    parts = [trainer.data_collator(part) for part in _parts(rows, 8 if completions_only else len(rows))]
+    batches = [{name: values.to(place.device) for name, values in part.items()} for part in parts]
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
 
     def step() -> float:
@@ -238,7 +306,8 @@ def trl_step(groups: Sequence[Group], folder: str, *, completions_only: bool) ->
         utils._use_triton = (lambda device: True) if completions_only else chosen
         try:
             for batch in batches:
-                loss = trainer.compute_loss(model, dict(batch)) * len(batch["ref_chosen_logps"]) / len(rows)
+                with place.casting():
+                    loss = trainer.compute_loss(model, dict(batch)) * len(batch["ref_chosen_logps"]) / len(rows)
                 loss.backward()
                 total += float(loss.detach())
         finally:
@@ -256,36 +325,38 @@ def _parts(rows: list[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
     return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
 
-def floor_flops(groups: Sequence[Group]) -> float:
+def floor_flops(groups: Sequence[Group], place: Place) -> float:
     """What no exact step can do without: each token's weights once forward and twice backward, each completion token's
     head likewise, and every attention score and its value (forward two products, backward four)."""
-    model = random_llama(1)
+    model = place.model(1)
     config = model.config
     body = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and p.dim() == 2)
     flops = 0.0
     for group in groups:
         tree = group.tree
-        flops += 6 * body * tree.read_tokens + 6 * VOCABULARY * config.hidden_size * tree.scored_tokens
+        flops += 6 * body * tree.read_tokens + 6 * config.vocab_size * config.hidden_size * tree.scored_tokens
         prompt, branches = len(tree.prompt), [len(each) - 1 for each in tree.completions]
         scores = prompt**2 / 2 + sum(each**2 / 2 + each * prompt for each in branches)
         flops += 6 * 2 * scores * config.hidden_size * config.num_hidden_layers
     return flops
 
 
-def matrix_rate(matrices: Matrices) -> float:
-    """FLOPs per second of CPU time in one large product, the best of five."""
-    given, weight = torch.randn(512, 384), torch.randn(4096, 384)
+def matrix_rate(place: Place) -> float:
+    """FLOPs per second of CPU time, on a GPU of the clock, in one large product, the best of five."""
+    rows, inner, columns = (8192, 960, 8192) if place.on_gpu else (512, 384, 4096)
+    given, weight = (torch.randn(each, inner, device=place.device, dtype=place.autocast) for each in (rows, columns))
     best = 0.0
     for _ in range(5):
-        begun = time.process_time()
-        with multiplied_by(matrices):
+        begun = place.now()
+        with multiplied_by(place.matrices):
             for _ in range(10):
                 torch.nn.functional.linear(given, weight)
-        best = max(best, 10 * 2 * 512 * 384 * 4096 / (time.process_time() - begun))
+        ended = place.now()
+        best = max(best, 10 * 2 * rows * inner * columns / (ended[place.on_gpu] - begun[place.on_gpu]))
     return best
 
 
-def _peak(name: str, arm: str, matrices: Matrices) -> str:
+def _peak(name: str, arm: str, place: Place) -> str:
     """The peak in a process of its own."""
     command = [
         sys.executable,
@@ -296,16 +367,16 @@ def _peak(name: str, arm: str, matrices: Matrices) -> str:
         "--peak-of",
         arm,
         "--matrices",
-        matrices,
+        place.matrices,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip().splitlines()[-1]
 
 
-def peak_megabytes(workload: Workload, arm: str, matrices: Matrices) -> int:
+def peak_megabytes(workload: Workload, arm: str, place: Place) -> int:
     """How much more memory than before the process holds at most during its first two steps (Linux)."""
     with tempfile.TemporaryDirectory(prefix="palate-trainer-") as folder:
-        step = step_of(arm, workload.groups(), folder, matrices)
+        step = step_of(arm, workload.groups(), folder, place)
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, and that of whoever started this
         before = _peak_kilobytes()
         step()

@@ -15,10 +15,10 @@ from torch import Tensor
 from trainer.contract.run import Matrices
 from trainer.matrices import product
 
-KEPT_LOGITS = 64_000_000
-"""Most logits that are kept for the backward pass (256 MB in float32); more are computed anew, in pieces."""
-PIECE_LOGITS = 16_000_000
-"""Most logits in one piece."""
+KEPT_LOGITS = {"cpu": 64_000_000, "cuda": 1_000_000_000}
+"""Most logits that are kept for the backward pass (256 MB and 4 GB in float32); more are computed anew, in pieces."""
+PIECE_LOGITS = {"cpu": 16_000_000, "cuda": 256_000_000}
+"""Most logits in one piece. A GPU waits for the next call of a kernel where each has little to do."""
 
 
 def completion_logps(
@@ -53,11 +53,11 @@ class _Head(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         tokens, vocabulary = hidden.shape[0], weight.shape[0]
         wants_gradient = any(ctx.needs_input_grad[:3])
-        keeps = wants_gradient and tokens * vocabulary <= KEPT_LOGITS
+        keeps = wants_gradient and tokens * vocabulary <= KEPT_LOGITS[hidden.device.type]
         kept = _logits(hidden if keeps else hidden[:0], weight, bias, matrices)
         logps = torch.empty(tokens, dtype=_wide(hidden), device=hidden.device)
         masses, totals, drift = torch.empty_like(logps), torch.ones_like(logps), torch.zeros_like(logps)
-        for piece in _pieces(tokens, vocabulary):
+        for piece in _pieces(tokens, vocabulary, hidden.device):
             logits = kept[piece] if keeps else _logits(hidden[piece], weight, bias, matrices)
             at_target = logits.gather(-1, targets[piece, None]).squeeze(-1)
             if reference_logps is not None:
@@ -81,7 +81,7 @@ class _Head(torch.autograd.Function):
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         of_weight: Tensor | None = None
         of_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
-        pieces = [slice(0, len(kept))] if len(kept) else _pieces(hidden.shape[0], weight.shape[0])
+        pieces = [slice(0, len(kept))] if len(kept) else _pieces(hidden.shape[0], weight.shape[0], hidden.device)
         for piece in pieces:
             # Of the vocabulary, times their totals; those computed anew have a total of 1.
             shares = kept
@@ -118,6 +118,6 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _pieces(tokens: int, vocabulary: int) -> list[slice]:
-    rows = max(1, PIECE_LOGITS // vocabulary)
+def _pieces(tokens: int, vocabulary: int, device: torch.device) -> list[slice]:
+    rows = max(1, PIECE_LOGITS[device.type] // vocabulary)
     return [slice(begin, min(tokens, begin + rows)) for begin in range(0, tokens, rows)]

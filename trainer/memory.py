@@ -47,6 +47,10 @@ class Limits(Contract):
         return self.tokens > _LEAST_TOKENS or self.logits > _LEAST_LOGITS
 
 
+MOST_ON_A_GPU = Limits(tokens=65_536, logits=1_000_000_000)
+"""A forward and backward of a few thousand tokens has a GPU wait for its next kernel most of the time."""
+
+
 def fitting_limits(
     scorer: Scorer, trees: Sequence[Tree] = (), *, device: torch.device | None = None, shares: int = 1
 ) -> Limits:
@@ -56,8 +60,8 @@ def fitting_limits(
     divided, does not fit, layers keep less. A model that is yet to go to `device`, one of so many `shares` of it, takes
     room there too.
     """
-    most = Limits()
     device = device or scorer.model.device
+    most = MOST_ON_A_GPU if device.type == "cuda" else Limits()
     trained = sum(parameter.nbytes for parameter in scorer.model.parameters() if parameter.requires_grad)
     is_there = device.type == scorer.model.device.type
     to_come = 0 if is_there else sum(weight.nbytes for weight in scorer.model.parameters())
@@ -112,9 +116,11 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def bytes_left(device: torch.device) -> int:
-    """Memory that this process may still take, on the machine or in its control group."""
+    """Memory that this process may still take, on the machine or in its control group; what torch keeps of a GPU's for
+    itself counts where nothing lies in it."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     return min([_available(), *_left_in_groups()])
 
 

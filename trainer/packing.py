@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from trainer.segments import Layout, Trunk, layout_of
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,6 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """Where a tree lies in its pack: its prompt, all its branches, and each branch that has tokens to read."""
-
-    prompt: slice
-    branches: slice
-    each: tuple[slice, ...]
-
-
-@dataclass(frozen=True)
 class Pack:
     """Trees as one forward reads them. `input_ids` and `position_ids` have the shape (rows, tokens).
 
@@ -98,6 +92,11 @@ class Pack:
     completions: Tensor
     counts: tuple[int, ...]
     """Tokens of each completion."""
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the trees attend, for all layers at once."""
+        return layout_of(self.trunks, self.input_ids.device)
 
     def summed(self, values: Tensor) -> Tensor:
         """Sums over each completion's tokens, shape (completions,), accumulated in float64."""

@@ -22,6 +22,7 @@ from trainer.contract.run import (
     Method,
 )
 from trainer.contract.steps import Step, passing
+from trainer.devices import compute_repeatably
 from trainer.errors import TrainerError, disk_ran_full, with_causes
 from trainer.findings import Findings, report_of
 from trainer.follower import Follower
@@ -61,6 +62,7 @@ def run(folder: Path, *, must_leave: Callable[[], bool] = lambda: False, sharded
     if not folder.is_dir():
         say(f"There is no run folder at {folder}.")
         return ExitCode.USAGE
+    compute_repeatably()
     try:
         with joined(sharded=sharded) as ranks:
             if not ranks.leads:

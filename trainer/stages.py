@@ -27,6 +27,7 @@ from trainer.contract.run import (
     Stage,
 )
 from trainer.contract.steps import Step, passing
+from trainer.devices import autocast_dtype, fitting_device
 from trainer.errors import ModelError, TrainerError, blaming_training
 from trainer.evaluate import Examination, Measured, examination, measure
 from trainer.findings import Findings
@@ -46,8 +47,6 @@ from trainer.snapshot import Snapshot, read_snapshot
 from trainer.trunk import kept_trunk
 from trainer.tuning import (
     Plan,
-    autocast_dtype,
-    fitting_device,
     needed_disk_bytes,
     prepare,
     settle,

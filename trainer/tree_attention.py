@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trainer.attention import OtherAttentionError, attend, attends_in_chunks, plain_scaling, scores_of, wide
-from trainer.packing import Pack, Trunk
+from trainer.flash_attention import FlashKernel, attend_in_segments
+from trainer.packing import Pack
+from trainer.segments import Trunk
 
 TREE_ATTENTION = "palate-trees"
 
@@ -41,7 +43,10 @@ def _attention(
         raise OtherAttentionError("its attention is to chunks")
     if torch.is_autocast_enabled(query.device.type):  # rotary embeddings leave queries and keys in float32
         query, key, value = (each.to(torch.get_autocast_dtype(query.device.type)) for each in (query, key, value))
-    found: Tensor = _OverTrees.apply(query, key, value, scaling, pack.trunks)  # type: ignore[no-untyped-call]
+    if FlashKernel.takes(query, value):
+        found = attend_in_segments(query, key, value, scaling, pack.layout, FlashKernel())
+    else:
+        found = _OverTrees.apply(query, key, value, scaling, pack.trunks)  # type: ignore[no-untyped-call]
     return found.transpose(1, 2), None
 
 

@@ -29,6 +29,7 @@ from trainer.adapters import (
 from trainer.artifact import round_weights, write_adapter, write_model
 from trainer.checkpoints import KEPT, trained_weights
 from trainer.contract.run import Hyperparameters, ModelRef, RunRequest, Tuning
+from trainer.devices import autocast_dtype, fitting_device
 from trainer.errors import ModelError
 from trainer.models import base_of, load_tokenizer, load_weights, stored_dtype, stored_parameters, verify_model
 from trainer.sharding import reshard
@@ -118,16 +119,6 @@ def planned(request: RunRequest) -> Plan:
         is_large = stored_parameters(Path(base.path)) > LORA_ABOVE_PARAMETERS
         kind = Tuning.LORA if is_large or is_adapter(folder) else Tuning.FULL
     return Plan(kind, base, folder, merged=request.hyperparameters.merged)
-
-
-def fitting_device() -> torch.device:
-    """A GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The number format of matrix products, where it is not that of the weights."""
-    return torch.bfloat16 if device.type == "cuda" else None
 
 
 def _loaded_dtype(plan: Plan, device: torch.device) -> torch.dtype:

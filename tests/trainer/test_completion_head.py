@@ -33,9 +33,9 @@ def plainly(
 def test_values_and_gradients_are_those_of_the_formulas(
     *, bias: bool, kept: bool, drifting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion_head, "PIECE_LOGITS", 23 * 4)
+    monkeypatch.setattr(completion_head, "PIECE_LOGITS", {"cpu": 23 * 4})
     if not kept:
-        monkeypatch.setattr(completion_head, "KEPT_LOGITS", 0)
+        monkeypatch.setattr(completion_head, "KEPT_LOGITS", {"cpu": 0})
     inputs = some_inputs(bias=bias)
     targets = torch.randint(0, 23, (11,), generator=torch.Generator().manual_seed(4))
     reference = torch.randn(11, 23, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).log_softmax(-1)

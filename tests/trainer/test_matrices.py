@@ -51,8 +51,8 @@ def test_linear_layers_do_go_through_the_other_library() -> None:
 @pytest.mark.parametrize("kept", [0, 10**6])
 @pytest.mark.parametrize("biased", [False, True])
 def test_the_head_is_the_same_by_either(kept: int, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion_head, "KEPT_LOGITS", kept)
-    monkeypatch.setattr(completion_head, "PIECE_LOGITS", 40)
+    monkeypatch.setattr(completion_head, "KEPT_LOGITS", {"cpu": kept})
+    monkeypatch.setattr(completion_head, "PIECE_LOGITS", {"cpu": 40})
     torch.manual_seed(3)
     hidden, weight = torch.randn(7, 6), torch.randn(20, 6)
     bias = torch.randn(20) if biased else None

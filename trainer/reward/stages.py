@@ -17,6 +17,7 @@ from trainer.contract.run import (
     Tuning,
 )
 from trainer.contract.steps import Step, passing
+from trainer.devices import autocast_dtype, fitting_device
 from trainer.errors import ModelError, blaming_training
 from trainer.findings import Findings
 from trainer.loop import train
@@ -39,8 +40,6 @@ from trainer.stages import (
 )
 from trainer.tuning import (
     Plan,
-    autocast_dtype,
-    fitting_device,
 )
 
 
