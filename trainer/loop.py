@@ -251,5 +251,7 @@ def _spoken(step: int, steps: int, figures: dict[str, float]) -> str | None:
     accuracy = figures.get("held_out_accuracy")
     if accuracy is None and step < steps:
         return None
-    agrees = "" if accuracy is None else f" It prefers what people preferred in {accuracy:.0%} of the held-out pairs."
-    return f"Step {step} of {steps}.{agrees}"
+    said = f"Step {step} of {steps}."
+    if accuracy is None:
+        return said
+    return f"{said} It prefers what people preferred in {100 * accuracy:.0f} % of the held-out pairs."

@@ -293,7 +293,7 @@ def _measured_before(
         1.0,
         message=None
         if preferences.accuracy is None
-        else f"Before training it prefers what people preferred in {preferences.accuracy:.0%} of the held-out pairs.",
+        else f"Before training it agrees with people in {100 * preferences.accuracy:.0f} % of the held-out pairs.",
         held_out_accuracy=fmean(favoured) if favoured else None,
         held_out_pairs=len(pairs),
         held_out_chosen_logp=fmean(pair.chosen_logp for pair in pairs) if pairs else None,

@@ -16,8 +16,9 @@ from app.training.gate.checks import Check
 from app.training.gate.judging import is_blocked
 from app.training.looking import figures_of, visible_samples, watched_samples
 from app.training.models import Run
-from app.training.schemas import method_title, typed_weights
+from app.training.schemas import method_title
 from app.training.service.deciding import checks_of
+from app.training.settings_named import title_of, told
 from app.wording import gettext as _
 from trainer.contract.base import Message
 from trainer.contract.report import Report, Sample
@@ -110,7 +111,7 @@ def side_by_side(
         settings=_rows(columns, _settings),
         counts=_rows(columns, _counts),
         charts=overlaid_charts([(title, _curve(run)) for title, run in drawn], differing=differing),
-        not_drawn=[(title, [_setting(name) for name in names]) for title, names in left_out(differing)],
+        not_drawn=[(title, [title_of(name) for name in names]) for title, names in left_out(differing)],
         figures=_rows(columns, _figures),
         gate=_gate(columns),
         probes=_probes(columns),
@@ -207,23 +208,14 @@ def _settings(column: Column) -> dict[str, str]:
     run = column.run
     if run is None:
         return {}
-    given = {_setting(name): _told(value) for name, value in run.hyperparameters.items() if value is not None}
-    budget = {_setting(name): str(value) for name, value in run.budget.items() if value is not None}
+    asked = {**run.hyperparameters, **run.budget}
+    given = {title_of(name): told(name, value) for name, value in asked.items() if value is not None}
     start = {
-        _setting("method"): method_title(run.method),
+        title_of("method"): method_title(run.method),
         _("Start"): run.start_version.name,
-        _setting("reference"): run.reference_version.name,
+        title_of("reference"): run.reference_version.name,
     }
-    return {**start, **given, **budget, _("Seed"): str(run.seed)}
-
-
-def _setting(name: str) -> str:
-    """A setting as the page calls it."""
-    return {"method": _("Method"), "reference": _("Reference")}.get(name, name.replace("_", " "))
-
-
-def _told(value: object) -> str:
-    return typed_weights(value) or "–" if isinstance(value, dict) else str(value)
+    return {**start, **given, title_of("seed"): str(run.seed)}
 
 
 def _counts(column: Column) -> dict[str, str]:

@@ -29,6 +29,8 @@ class Measure:
     compared: str
     note: str
     """What to make of it, in a sentence."""
+    compared_note: str
+    """Likewise, of several runs."""
     traces: tuple[Trace, ...]
     as_percent: bool = False
     hangs_on: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ MEASURES = (
         title=N_("Loss"),
         compared=N_("Loss"),
         note=N_("What training makes smaller. It should fall, first fast, then slowly; small jumps are normal."),
+        compared_note=N_("What training makes smaller. Lower is not better: see how often each agrees with people."),
         traces=(Trace(N_("Loss"), lambda row: row.loss, dotted=False),),
         hangs_on=IN_THE_LOSS,
     ),
@@ -58,6 +61,7 @@ MEASURES = (
             "How often it prefers what people preferred, on pairs kept aside. It should rise; half is guessing, and "
             "where it falls again, it learns by heart."
         ),
+        compared_note=N_("How often each prefers what people preferred, on pairs kept aside. Half is guessing."),
         traces=(Trace(N_("Held-out accuracy"), lambda row: row.held_out_accuracy),),
         as_percent=True,
     ),
@@ -69,6 +73,7 @@ MEASURES = (
             "How much more it has come to favour the better of two completions. It should rise above 0, on the pairs "
             "kept aside too; where only the other line rises, it learns by heart."
         ),
+        compared_note=N_("How much more each has come to favour the better of two completions, on pairs kept aside."),
         traces=(
             Trace(N_("Pairs kept aside"), lambda row: row.held_out_margin),
             Trace(N_("Pairs in training"), lambda row: row.margin, dotted=False),
@@ -83,6 +88,7 @@ MEASURES = (
             "How likely it is to write what people chose, and what they rejected; higher is likelier. The lines should "
             "part. Where both fall far, it forgets how to write the good ones too."
         ),
+        compared_note=N_("How likely each is to write what people chose, on pairs kept aside; higher is likelier."),
         traces=(
             Trace(N_("Chosen"), lambda row: row.held_out_chosen_logp),
             Trace(N_("Rejected"), lambda row: row.held_out_rejected_logp),
@@ -94,7 +100,12 @@ MEASURES = (
         compared=N_("Distance from the reference (KL)"),
         note=N_(
             "How differently it writes by now from the model that it is compared with, in nats per token. 0 is not at "
-            "all, 0.1 is usual, and above 0.25 it may lose what it knew."
+            "all, 0.1 is usual, and above 0.25 it may lose what it knew. Each point rests on a dozen samples: a rough "
+            "guide. The gate measures it on many more."
+        ),
+        compared_note=N_(
+            "How differently each writes by now from the model that it is compared with, in nats per token. Each point "
+            "rests on a dozen samples: a rough guide."
         ),
         traces=(Trace(N_("KL"), lambda row: row.sample_kl),),
         hangs_on=("reference",),
@@ -107,6 +118,7 @@ MEASURES = (
             "How many tokens its samples have on average. People may well prefer longer or shorter ones; where they "
             "grow or shrink severalfold, look at what it writes."
         ),
+        compared_note=N_("How many tokens the samples of each have on average."),
         traces=(Trace(N_("Tokens"), lambda row: row.sample_tokens),),
     ),
 )
@@ -141,7 +153,7 @@ def overlaid_charts(
             [Curve(name, _points(metrics, trace.value), dotted=trace.dotted) for name, metrics in runs],
             name=measure.name,
             title=_(measure.compared),
-            note=_(measure.note),
+            note=_(measure.compared_note),
             last_x=max((_last_step(metrics) for _name, metrics in runs), default=0),
             as_percent=measure.as_percent,
         )

@@ -77,6 +77,14 @@ def paired_interval(differences: Sequence[float], *, least: int) -> Interval:
     return bootstrap(differences, fmean, least=least)
 
 
+def all_alike(share: float, count: int) -> Interval:
+    """The exact 95 % interval of a share where all of `count` observations are right (1), or none is (0), in which
+    resampling sees no chance at all (Clopper and Pearson 1934)."""
+    most_wrong = 1 - ((1 - CONFIDENCE) / 2) ** (1 / count)
+    low, high = (1 - most_wrong, 1.0) if share else (0.0, most_wrong)
+    return Interval(mean=share, low=low, high=high)
+
+
 def bootstrap(observations: Sequence[float], statistic: Callable[[Sequence[float]], float], *, least: int) -> Interval:
     """A statistic of observations with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""
     if not observations:

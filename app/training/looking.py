@@ -29,6 +29,7 @@ from app.training.reward_models import told_accuracy
 from app.training.schemas import method_title
 from app.training.service.deciding import checks_of, find_override
 from app.training.service.scheduling import Due, find_due
+from app.training.settings_named import title_of, told
 from app.training.standing import Standing, silent_since, stage_of, standings
 from app.training.warning_signs import Warned, last_evaluation
 from app.training.watched import Watched, evaluations_of, watched_of
@@ -226,6 +227,8 @@ class RunPage:
 
     run: Run
     method: str
+    settings: list[tuple[str, str]]
+    """What was asked for, by title, as people read it."""
     stage: str | None
     silent_since: datetime | None
     """When something was last heard of a run that should be at work; None where there is nothing amiss."""
@@ -252,6 +255,12 @@ class RunPage:
     may_manage: bool
 
 
+def _settings(run: Run) -> list[tuple[str, str]]:
+    rules = {name: run.budget.get(name) for name in ("stop_after_evaluations", "most_chosen_fall")}
+    asked = {**run.hyperparameters, **rules}
+    return [(title_of(name), told(name, value)) for name, value in asked.items() if value is not None and value != {}]
+
+
 def run_page(session: Session, settings: Settings, run: Run, *, person: Person, now: datetime) -> RunPage:
     """A run with its progress, its report and what may be done about it."""
     metrics = [MetricsRow.model_validate(row) for row in run.metrics]
@@ -265,6 +274,7 @@ def run_page(session: Session, settings: Settings, run: Run, *, person: Person, 
     return RunPage(
         run=run,
         method=method_title(run.method),
+        settings=_settings(run),
         stage=_(STAGES[stage]) if stage else None,
         silent_since=silent_since(run, latest, now=now),
         metrics=metrics,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from statistics import fmean
 
-from app.training.evidence import Interval, paired_interval
+from app.training.evidence import Interval, all_alike, paired_interval
 from app.training.gate.checks import LEAST_PROMPTS, percentage
 from app.wording import gettext as _
 from trainer.contract.report import HeldOutReward, HeldOutRewards, RewardModelResults
@@ -16,7 +16,10 @@ def accuracy_interval(pairs: Sequence[HeldOutReward]) -> Interval:
     """The share of held-out pairs ordered as people ordered them, with its interval: the mean over prompts of the
     weighted mean over each prompt's pairs, as judgments of one prompt are not independent of each other."""
     by_prompt = groupby(sorted(pairs, key=lambda pair: pair.prompt_id), key=lambda pair: pair.prompt_id)
-    return paired_interval([_weighted(list(each)) for _prompt_id, each in by_prompt], least=LEAST_PROMPTS)
+    shares = [_weighted(list(each)) for _prompt_id, each in by_prompt]
+    if len(shares) >= LEAST_PROMPTS and len(set(shares)) == 1 and shares[0] in {0.0, 1.0}:
+        return all_alike(shares[0], len(shares))
+    return paired_interval(shares, least=LEAST_PROMPTS)
 
 
 def beats_chance(results: RewardModelResults | None) -> bool:

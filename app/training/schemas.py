@@ -38,11 +38,6 @@ TUNINGS = {
 """What people call what is trained."""
 
 
-def tuning_titles() -> list[tuple[str, str]]:
-    """What can be trained, as people call it."""
-    return [(tuning.value, _(title)) for tuning, title in TUNINGS.items()]
-
-
 def method_title(method: str) -> str:
     """A method as people call it."""
     return _(METHODS[Method(method)])

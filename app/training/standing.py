@@ -184,8 +184,10 @@ def _distance(metrics: Sequence[MetricsRow], report: Report | None) -> Standing 
     known = [row.sample_kl for row in metrics if row.sample_kl is not None]
     if report and report.after:
         now = max(0.0, report.after.behaviour.drift)  # an estimate, which may come out below
+        rests_on = _("In nats per token, on the fresh samples that the gate looks at.")
     elif len(known) > 1:
-        now = known[-1]
+        now = max(0.0, known[-1])
+        rests_on = _("In nats per token, on a dozen samples: a rough guide.")
     else:
         return None
     meaning = _("It writes differently by now, as is usual.")
@@ -193,7 +195,7 @@ def _distance(metrics: Sequence[MetricsRow], report: Report | None) -> Standing 
         meaning = _("It writes almost as it did.")
     elif now > KL_NOTED:
         meaning = _("It writes very differently by now, and may lose what it knew.")
-    return Standing(_("Distance from the reference"), f"{now:.2f}", meaning)
+    return Standing(_("Distance from the reference"), f"{now:.2f}", f"{meaning} {rests_on}")
 
 
 def stage_of(run: Run, metrics: Sequence[MetricsRow], latest: MetricsRow | None) -> Stage | None:

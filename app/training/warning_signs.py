@@ -144,7 +144,7 @@ class Warned(BaseModel):
 def warnings_of(rows: Sequence[MetricsRow]) -> list[Warned]:
     """The warnings that a run's metrics give rise to, in order of the step at which each was first due.
 
-    Figures are those of the first time. Rows may be of any stage and are taken in order of their steps.
+    Figures are those of the last time that it was so. Rows may be of any stage and are taken in order of their steps.
     """
     steps = deque(row for row in rows if row.loss is not None)
     history = History()
@@ -161,7 +161,7 @@ def warnings_of(rows: Sequence[MetricsRow]) -> list[Warned]:
                 figures=figures,
                 on_demonstrations=history.on_demonstrations,
             )
-            found[name] = found.get(name, new).model_copy(update={"last_step": look.step})
+            found[name] = found.get(name, new).model_copy(update={"last_step": look.step, "figures": figures})
     return sorted(found.values(), key=lambda warned: warned.first_step)
 
 
@@ -327,7 +327,10 @@ SIGNS = {
         N_("It may be learning its examples by heart. Fewer epochs, or more demonstrations, help."),
     ),
     "chosen_falls": Sign(
-        N_("It tells better from worse, but is ever less likely to write the better one (%(before)s, now %(now)s)."),
+        N_(
+            "It tells better from worse, but is ever less likely to write the better one: its log-probability was "
+            "%(before)s nats at first and is %(now)s now."
+        ),
         N_("A higher likelihood weight, or a lower learning rate, keeps the better ones likely."),
         _loses_the_chosen,
         N_("A lower learning rate, or fewer epochs, keeps the better ones likely."),

@@ -138,6 +138,7 @@ def test_where_no_events_come_the_page_asks_by_the_clock(page: Page) -> None:
     asked = [request for request in seen if re.search(r"/runs/\d+$", request.url)]
     assert len(asked) >= 3
     assert loads(seen)["document"] == 0
+    page.get_by_text("Cancel the run…").click()
     page.get_by_role("button", name="Cancel the run").click()
     expect(page.locator("#run .heading")).to_contain_text("Cancelled", timeout=60_000)
 
@@ -157,6 +158,7 @@ def test_without_scripts_the_chart_and_its_table_are_there(page: Page, palate: R
     reader.locator("#table-loss summary").click()
     expect(reader.locator("#table-loss tbody tr").first).to_be_visible()
     plain.close()
+    page.get_by_text("Cancel the run…").click()
     page.get_by_role("button", name="Cancel the run").click()
     expect(page.locator("#run .heading")).to_contain_text("Cancelled", timeout=60_000)
 

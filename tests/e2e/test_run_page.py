@@ -63,6 +63,20 @@ def test_an_open_page_tells_by_itself_that_nothing_is_heard_of_the_run(
     assert requests.count(address) == 1
 
 
+def test_a_page_that_is_not_answered_says_so_until_it_is(site: Site, context: BrowserContext, run: Run) -> None:
+    page = context.new_page()
+    page.clock.install()
+    page.goto(f"{site.address}/runs/{run.id}")
+    page.evaluate(HEARD)
+    notice = page.locator("#unanswered")
+    context.set_offline(True)
+    page.clock.run_for(60_000)
+    expect(notice).to_contain_text("Palate does not answer")
+    context.set_offline(False)
+    page.clock.run_for(25_000)
+    expect(notice).to_be_hidden()
+
+
 def test_samples_of_before_are_unfolded_without_scripts_and_chosen_with_them(
     site: Site, browser: Browser, context: BrowserContext, run: Run
 ) -> None:

@@ -60,8 +60,10 @@ def test_what_differs_between_runs_is_marked_and_the_base_stands_beside_them(
     ).text
     for shown in ("tiny-v0", "tiny-v1", "tiny-v2", "Refused by the gate", "Passed the gate", "0.5", "What colour is"):
         assert shown in page
-    assert {"learning rate", "Seed", "Held-out accuracy"} <= marked(page)
-    assert "beta" not in marked(page)
+    assert {"Learning rate", "Seed", "Held-out accuracy"} <= marked(page)
+    alike = page.partition('<details id="same">')[2].partition("</details>")[0]
+    assert '<dt>Beta</dt><dd translate="no">0.1</dd>' in alike, "what differs is not drowned in it"
+    assert "Learning rate" not in alike
     for chart in ("loss", "accuracy"):
         figure = page.partition(f'<figure class="chart" id="chart-{chart}"')[2].partition("</figure>")[0]
         assert figure.count("<polyline") == 2, "both runs in one chart"
@@ -77,7 +79,7 @@ def test_what_differs_between_runs_is_marked_and_the_base_stands_beside_them(
     [
         ("ipo", {}, "Method"),
         ("sft", {}, "Method"),
-        ("dpo", {"likelihood_weight": 1.0, "drift_weight": 0.0}, "likelihood weight, drift weight"),
+        ("dpo", {"likelihood_weight": 1.0, "drift_weight": 0.0}, "Likelihood weight, Drift weight"),
     ],
 )
 def test_losses_of_different_objectives_are_not_drawn_on_the_same_axes(
@@ -103,8 +105,8 @@ def test_margins_counted_by_another_beta_are_not_drawn_on_the_same_axes(session:
     page = browser.get(f"/models/{line.id}/comparison?run={first.id}&run={second.id}").text
     assert charts(page) == ["accuracy", "kl"]
     assert left_out(page) == [
-        "Loss. The runs differ in: beta",
-        "Margin on held-out pairs. The runs differ in: beta",
+        "Loss. The runs differ in: Beta",
+        "Margin on held-out pairs. The runs differ in: Beta",
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.evidence import binomial_tail, paired_interval, sign_test, two_sided_p
+from app.training.evidence import all_alike, binomial_tail, paired_interval, sign_test, two_sided_p
 
 # Cumulative binomial probabilities P(X <= k) for n = 10 and p = 0.5, to four places, as in any statistical table.
 TABLE_OF_TEN = [0.0010, 0.0107, 0.0547, 0.1719, 0.3770, 0.6230, 0.8281, 0.9453, 0.9893, 0.9990, 1.0000]
@@ -70,3 +70,12 @@ def test_too_few_observations_have_no_interval_and_prove_nothing() -> None:
 @given(st.lists(st.floats(-1, 1), min_size=6, max_size=20))
 def test_the_same_differences_give_the_same_interval(differences: list[float]) -> None:
     assert paired_interval(differences, least=6) == paired_interval(differences, least=6)
+
+
+def test_a_share_of_all_has_an_interval_all_the_same() -> None:
+    # Clopper and Pearson's for 37 of 37: 0.025 to the power of 1/37, as in any table of exact limits.
+    interval = all_alike(1.0, 37)
+    assert (interval.mean, interval.high) == (1.0, 1.0)
+    assert interval.low == pytest.approx(0.9051, abs=5e-5)
+    nothing = all_alike(0.0, 10)
+    assert (nothing.low, nothing.high) == (0.0, pytest.approx(0.3085, abs=5e-5))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.training.gate.behaviour import DRIFT_BOUND
-from app.training.gate.checks import Check, Verdict
+from app.training.gate.checks import Check, Verdict, beside
 from app.training.gate.judging import is_blocked, judge, preference_verdict
 from app.training.gate.preferences import preference_checks
 from tests.training.reports import Margins, preferences, probe, report, sample
@@ -174,6 +174,15 @@ def test_longer_completions_within_the_bound_are_noted() -> None:
     found = check("length", report(samples_after=[sample(tokens=18)] * 12))
     assert found.figures["factor"] == pytest.approx(19 / 11)
     assert (found.verdict, found.blocks, found.warns) == (Verdict.OK, False, True)
+    assert found.message.endswith("Within the bound, but more than chance explains.")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.503, "0.503"), (0.4996, "0.50"), (0.5, "0.50"), (0.51, "0.51"), (-0.001, "0.00"), (3.0, "3.00")],
+)
+def test_a_figure_says_on_which_side_of_its_bound_it_is(value: float, told: str) -> None:
+    assert beside(value, 0.5) == told
 
 
 def test_without_samples_drift_is_unknown_and_that_is_said() -> None:

@@ -96,6 +96,9 @@ def test_settings_reach_the_run_and_wrong_ones_come_back_with_a_message(session:
     assert wrong.status_code == 422
     assert 'id="learning_rate-error"' in wrong.text
     assert 'value="3"' in wrong.text
+    at_the_top = wrong.text.partition('id="errors"')[2].partition("</div>")[0]
+    assert "No run was started" in at_the_top
+    assert '<a href="#learning_rate">Learning rate</a>: ' in at_the_top
     unknown = browser.post(f"/models/{site.line.id}/runs", data={"method": "guessing", "batch_comparisons": "0"})
     assert unknown.status_code == 422
     assert 'id="method-error"' in unknown.text
@@ -352,12 +355,15 @@ def test_what_was_asked_names_the_method_and_when_it_would_stop(session: Session
     browser = site.as_(site.researcher)
     facts = browser.get(f"/runs/{run.id}").text.partition('<details id="facts">')[2]
     assert "<dt>Method</dt><dd>Reward model</dd>" in facts
+    facts = facts.replace(' translate="no"', "")
     assert "<dt>Patience</dt><dd>3 evaluations without a rise of held-out accuracy</dd>" in facts
     assert "<dt>Fall that stops training</dt><dd>0.4 nats per token</dd>" in facts
+    assert "<dt>What is trained</dt><dd>By the size of the model</dd>" in facts, "as on the form"
+    assert "<dt>Write an adapter merged into its base</dt><dd>no</dd>" in facts
     run.budget = {"stop_after_evaluations": 0, "most_chosen_fall": None}
     session.commit()
     facts = browser.get(f"/runs/{run.id}").text.partition('<details id="facts">')[2]
-    assert "<dt>Patience</dt><dd>without end</dd>" in facts
+    assert "<dt>Patience</dt><dd>without end</dd>" in facts.replace(' translate="no"', "")
     assert "Fall that stops training" not in facts
 
 

@@ -217,6 +217,7 @@ def test_its_pages_say_that_one_of_which_nothing_is_known_is_not_asked(session: 
         ([(1.0, 0.0)] * 18 + [(0.0, 1.0)] * 2, "better than chance"),
         ([(1.0, 0.0)] * 2 + [(0.0, 1.0)] * 18, "worse than chance"),
         ([(1.0, 0.0)] * 10 + [(0.0, 1.0)] * 9, "nothing yet says that it is better than chance"),
+        ([(1.0, 0.0)] * 20, "between 83 % and 100 %"),  # 0.025 to the power of 1/20
         ([(1.0, 0.0)] * 5, "too few prompts to say how sure"),
         ([], "No judged pair was held out"),
     ],

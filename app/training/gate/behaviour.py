@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from app.training.evidence import Interval, paired_interval
-from app.training.gate.checks import LEAST_PROMPTS, Check, Verdict, interval_figures, percentage
+from app.training.gate.checks import LEAST_PROMPTS, Check, Verdict, beside, interval_figures, percentage
 from app.wording import gettext as _
 from app.wording import mark as N_
 from trainer.contract.report import Behaviour, PromptSamples, Sample
@@ -78,8 +78,8 @@ def _drift_check(before: Behaviour, after: Behaviour, samples: Sequence[PromptSa
             message=_(
                 "KL to the reference on fresh samples: %(drift)s nats per token (before: %(drift2)s; at "
                 "most %(drift_bound)s).",
-                drift=f"{after.drift:.2f}",
-                drift2=f"{before.drift:.2f}",
+                drift=beside(after.drift, DRIFT_BOUND),
+                drift2=beside(before.drift, DRIFT_BOUND),
                 drift_bound=f"{DRIFT_BOUND:g}",
             ),
         ),
@@ -107,7 +107,7 @@ def _length_check(before: Behaviour, after: Behaviour, samples: Sequence[PromptS
                 "most %(length_factor_bound)s times longer or shorter).",
                 mean_tokens=f"{before.mean_tokens:.1f}",
                 mean_tokens2=f"{after.mean_tokens:.1f}",
-                factor=f"{factor:.2f}",
+                factor=beside(factor, LENGTH_FACTOR_BOUND),
                 length_factor_bound=f"{LENGTH_FACTOR_BOUND:g}",
             ),
         ),
@@ -222,7 +222,10 @@ def _bounded(check: Check, interval: Interval, *, beyond: bool, noted: bool) -> 
     if beyond:
         message = _("%(message)s Beyond the bound, though it may be chance.", message=check.message)
         return check.model_copy(update={"verdict": Verdict.UNCLEAR, "warns": True, "message": message})
-    return check.model_copy(update={"warns": noted and interval.excludes(0)})
+    if noted and interval.excludes(0):
+        message = _("%(message)s Within the bound, but more than chance explains.", message=check.message)
+        return check.model_copy(update={"warns": True, "message": message})
+    return check
 
 
 def _change(samples: Sequence[PromptSamples], value: Callable[[Sample], float]) -> Interval:

@@ -57,6 +57,15 @@ def percentage(share: float | None, digits: int = 0) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def beside(value: float, bound: float) -> str:
+    """A figure with two digits after the point, or as many as show on which side of its bound it is; never `-0.00`."""
+    for digits in (2, 3, 4, 5):
+        told = f"{round(value, digits) + 0.0:.{digits}f}"
+        if (float(told) > bound) == (value > bound):
+            break
+    return told
+
+
 def p_value(value: float) -> str:
     """A p-value for people, with its sign."""
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"

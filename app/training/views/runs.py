@@ -19,11 +19,12 @@ from app.training.access import ManagedRun, ReadableLine, ReadableRun, Trainable
 from app.training.comparing import has_others
 from app.training.looking import run_page, run_rows
 from app.training.models import Run
-from app.training.schemas import OverrideForm, RunForm, method_title, tuning_titles
+from app.training.schemas import OverrideForm, RunForm, method_title
 from app.training.service.deciding import deploy_passed, override_gate
 from app.training.service.requesting import readiness, request_run, start_choices
 from app.training.service.scheduling import find_due
 from app.training.service.steering import cancel_run, continue_run, pause_run
+from app.training.settings_named import choices_of, titles
 from app.training.views.lines import TheSettings
 from app.wording import gettext as _
 from trainer.contract.run import Method
@@ -102,7 +103,8 @@ def _form(
         ready=readiness(session, line=line),
         choices=start_choices(session, line=line),
         methods=[(method.value, method_title(method)) for method in Method],
-        tunings=tuning_titles(),
+        titles=titles(),
+        choices_of=choices_of,
         form=shown,
     )
 
