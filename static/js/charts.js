@@ -35,7 +35,10 @@
       stroke: () => colour("--muted"), font: "12px system-ui, sans-serif",
       grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false },
     };
-    const across = { ...axis, size: 30, grid: { show: false }, incrs: WHOLE };
+    const across = {
+      ...axis, size: 26, grid: { show: false }, incrs: WHOLE,
+      label: figure.dataset.across, labelSize: 18, labelGap: 0, labelFont: axis.font,
+    };
     const last = () => Number(figure.dataset.last); // known only once training begins
     return {
       width, height: HEIGHT,

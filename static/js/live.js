@@ -15,11 +15,11 @@
     failingSince = null;
     notice?.replaceChildren();
   }
-  const hear = () => { heardAt = performance.now(); answered(); };
+  const hear = () => { heardAt = performance.now(); };
   const fail = () => { failingSince ??= performance.now(); };
   const lose = () => { heardAt = -Infinity; fail(); };
 
-  document.addEventListener("htmx:sse:after:connection", hear);
+  document.addEventListener("htmx:sse:after:connection", () => { hear(); answered(); });
   document.addEventListener("htmx:sse:after:message", hear);
   document.addEventListener("htmx:sse:error", lose);
   document.addEventListener("htmx:sse:close", lose);
