@@ -96,3 +96,13 @@ def test_all_trees_at_once_find_what_they_find_one_by_one(trees: list[Tree], key
 def test_the_kernel_is_for_16_bit_numbers_on_a_gpu() -> None:
     query = torch.zeros(1, 2, 3, 8, dtype=torch.bfloat16)
     assert not FlashKernel.takes(query, query)
+
+
+def test_torch_takes_what_the_kernel_hands_it_and_returns_such_shapes() -> None:
+    segments = packed([Tree((5, 6, 7), ((8, 9), (9,)))]).layout.own
+    on_meta = Segments(segments.queries.to("meta"), segments.keys.to("meta"), 3, 3, causal=True)
+    query, key = (torch.empty(4, heads, 8, dtype=torch.bfloat16, device="meta") for heads in (6, 2))
+    found, mass = FlashKernel().attend(query, key, key, on_meta, scaling=0.3)
+    assert (found.shape, mass.shape, mass.dtype) == (query.shape, (6, 4), torch.float32)
+    gradients = FlashKernel().gradients(found, query, key, key, found, mass, on_meta, scaling=0.3)
+    assert [gradient.shape for gradient in gradients] == [query.shape, key.shape, key.shape]
