@@ -313,7 +313,7 @@ def _reference(
         request, models, found, on_progress=lambda share: None if ranks.sharded else recorder.tick(0.7 * share)
     )
     own = checkpoints / REFERENCE_FOLDER
-    shared = Path(request.reference_cache) / request.reference.sha256 if request.reference_cache else None
+    shared = _shared_cache(request, models.reference)
     table = read_table(own) or (read_table(shared) if shared else {})
     reference, added = ask_about(
         models.reference,
@@ -328,6 +328,15 @@ def _reference(
     if shared:
         add_to_table(shared, added)
     return reference
+
+
+def _shared_cache(request: RunRequest, reference: Scorer) -> Path | None:
+    """Where runs keep what this reference says, computed in this number format; None where they keep nothing."""
+    if not request.reference_cache:
+        return None
+    dtype = reference.autocast or reference.model.dtype
+    rounded = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
+    return Path(request.reference_cache) / f"{request.reference.sha256}{rounded}"
 
 
 def kept_distributions(

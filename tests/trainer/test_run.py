@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.factories.serving import random_model, save
 from tests.factories.snapshots import Row, demonstration_row, model_ref, ranking_row, write_snapshot
 from tests.trainer.conftest import QUICK, MakeRun, interrupt_at, vowel_rows
-from trainer import memory
+from trainer import memory, stages
 from trainer.contract.files import read_json, weights_sha256, write_json
 from trainer.contract.report import Outcome, Report
 from trainer.contract.run import (
@@ -317,6 +317,17 @@ def test_reference_log_probabilities_are_kept_for_the_next_run(make_run: MakeRun
     run(second)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
     assert numbers_of(first) == numbers_of(second)
+
+
+def test_what_a_gpu_rounds_is_kept_apart(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    first, second = (make_run(name, reference_cache=str(cache)) for name in ("first", "second"))
+    run(first)
+    monkeypatch.setattr(stages, "autocast_dtype", lambda device: torch.bfloat16)
+    run(second)
+    plain, rounded = sorted(cache.iterdir())
+    assert rounded.name == f"{plain.name}-bfloat16"
+    assert [len(list(folder.iterdir())) for folder in (plain, rounded)] == [1, 1]
 
 
 def test_a_start_other_than_the_reference_is_measured_against_it(make_run: MakeRun, tmp_path: Path) -> None:
