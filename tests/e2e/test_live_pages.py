@@ -184,6 +184,6 @@ def test_a_run_that_goes_wrong_is_warned_of_while_it_trains_and_two_are_compared
     expect(page.locator("#chart-kl .uplot")).to_be_visible()
     expect(page.locator("#chart-kl .legend li")).to_have_count(2)
     expect(page.locator("#chart-kl details thead th.number")).to_have_count(2)
-    expect(page.locator("#not-drawn")).to_contain_text("likelihood weight, drift weight")
+    expect(page.locator("#not-drawn")).to_contain_text("Likelihood weight, Drift weight")
     expect(page.locator("#chart-loss")).to_have_count(0)
     assert problems(page, LOOKS) == []
