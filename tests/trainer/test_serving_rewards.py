@@ -59,7 +59,7 @@ def test_rewards_are_those_of_the_model_asked_also_when_another_takes_its_place(
         assert answer.status_code == 200, answer.text
         *found, too_long = answer.json()["rewards"]
         assert too_long is None
-        assert found == pytest.approx(expected(judges[name], *texts[:3]), abs=1e-5)
+        assert found == pytest.approx(expected(judges[name], *texts[:3]), rel=1e-5, abs=1e-5)
         assert found[0] == found[2] != found[1]
     assert {version.name for version in running.state().versions}.isdisjoint(judges)
 
