@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 COMMANDS = {
     "serve": ("trainer.serving.server", "serve"),
@@ -117,5 +118,15 @@ def leave_on_signal() -> Callable[[], bool]:
     return lambda: bool(received)
 
 
+def leave(code: int) -> NoReturn:
+    """End the process. One of a group ends at once: threads of the group's library (gloo) may outlive it, and abort a
+    process, whose run had succeeded, while Python takes it down."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -45,6 +45,7 @@ def desk(browser: Browser, palate: RunningPalate, ada: StorageState, tmp_path_fa
     assert imported.returncode == 0, imported.stdout + imported.stderr
     page.reload()
     page.get_by_role("button", name="Open the campaign").click()
+    page.get_by_role("button", name="Pause").wait_for()
     context.close()
     return f"{address}/judge"
 
