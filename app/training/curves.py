@@ -100,12 +100,12 @@ MEASURES = (
         compared=N_("Distance from the reference (KL)"),
         note=N_(
             "How differently it writes by now from the model that it is compared with, in nats per token. 0 is not at "
-            "all, 0.1 is usual, and above 0.25 it may lose what it knew. Each point rests on a dozen samples: a rough "
+            "all, 0.1 is usual, and above 0.25 it may lose what it knew. Each point rests on a few samples: a rough "
             "guide. The gate measures it on many more."
         ),
         compared_note=N_(
             "How differently each writes by now from the model that it is compared with, in nats per token. Each point "
-            "rests on a dozen samples: a rough guide."
+            "rests on a few samples: a rough guide."
         ),
         traces=(Trace(N_("KL"), lambda row: row.sample_kl),),
         hangs_on=("reference",),

@@ -187,7 +187,7 @@ def _distance(metrics: Sequence[MetricsRow], report: Report | None) -> Standing 
         rests_on = _("In nats per token, on the fresh samples that the gate looks at.")
     elif len(known) > 1:
         now = max(0.0, known[-1])
-        rests_on = _("In nats per token, on a dozen samples: a rough guide.")
+        rests_on = _("In nats per token, on the few samples of the last evaluation: a rough guide.")
     else:
         return None
     meaning = _("It writes differently by now, as is usual.")
