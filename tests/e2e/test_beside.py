@@ -32,6 +32,10 @@ EXAMPLES = [
     {"prompt": "Add two numbers.", "good": "```python\na + b\n```", "bad": "", "why": ""},
 ]
 DRAFT = "The sky is blue becuase light scatters."
+TYPED_AT_ONCE = """addEventListener("focusin", (event) => {
+    if (event.target.id === "examples-3-prompt") document.execCommand("insertText", false, "A third prompt");
+}, {once: true});"""
+"""Who types as soon as a field has the focus, faster than any key: the script that put it there is still busy."""
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +159,10 @@ def test_rows_of_examples_come_and_go_and_enter_takes_none_away(browser: Browser
     with site.opened_by(browser, Member.ADMIN_ENROLLED) as context:
         page = opened(context)
         page.goto(f"/campaigns/{campaign.id}/edit")
-        page.get_by_role("button", name="Add an example").click()
+        page.get_by_role("button", name="Add an example").focus()
+        page.evaluate(TYPED_AT_ONCE)
+        page.keyboard.press("Enter")
         expect(page.locator("#examples-3-prompt")).to_be_focused()
-        page.keyboard.type("A third prompt")
         shown = page.locator("#guidelines-preview")
         expect(shown).to_contain_text("A third prompt")
         page.get_by_role("button", name="Take away example 1").click()
