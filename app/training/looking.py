@@ -31,6 +31,7 @@ from app.training.service.deciding import checks_of, find_override
 from app.training.service.scheduling import Due, find_due
 from app.training.settings_named import title_of, told
 from app.training.standing import Standing, silent_since, stage_of, standings
+from app.training.steered import Steered, steered
 from app.training.warning_signs import Warned, last_evaluation
 from app.training.watched import Watched, evaluations_of, watched_of
 from app.wording import gettext as _
@@ -229,6 +230,7 @@ class RunPage:
     method: str
     settings: list[tuple[str, str]]
     """What was asked for, by title, as people read it."""
+    steered: list[Steered]
     stage: str | None
     silent_since: datetime | None
     """When something was last heard of a run that should be at work; None where there is nothing amiss."""
@@ -275,6 +277,7 @@ def run_page(session: Session, settings: Settings, run: Run, *, person: Person, 
         run=run,
         method=method_title(run.method),
         settings=_settings(run),
+        steered=steered(session, run),
         stage=_(STAGES[stage]) if stage else None,
         silent_since=silent_since(run, latest, now=now),
         metrics=metrics,

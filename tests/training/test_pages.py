@@ -517,6 +517,24 @@ def test_a_manager_pauses_a_run_and_continues_it_and_a_researcher_does_not(sessi
     assert not run.is_paused
 
 
+def test_a_run_says_who_paused_it_who_let_it_go_on_and_who_called_it_off(session: Session, site: Site) -> None:
+    run = make_run(session, site.line, state=RunState.RUNNING)
+    manager, researcher = site.as_(site.manager), site.as_(site.researcher)
+    manager.post(f"/runs/{run.id}/pause")
+    assert re.search(rf"Paused: .*, {site.manager.name}<", researcher.get(f"/runs/{run.id}").text)
+    manager.post(f"/runs/{run.id}/continuation")
+    assert "Paused: " not in researcher.get(f"/runs/{run.id}").text
+    researcher.post(f"/runs/{run.id}/cancellation")
+    page = manager.get(f"/runs/{run.id}").text
+    assert re.search(rf"Cancelled: .*, {site.researcher.name}<", page)
+    of_deeds = re.findall(r"<dt>(Paused|Continued|Cancelled)</dt><dd>[^<]*, ([^<]*)</dd>", page)
+    assert of_deeds == [
+        ("Paused", site.manager.name),
+        ("Continued", site.manager.name),
+        ("Cancelled", site.researcher.name),
+    ]
+
+
 def test_an_adapter_is_shown_with_the_base_that_it_stands_on(session: Session, site: Site) -> None:
     base = current_version(session, line_id=site.line.id)
     adapter = report()
