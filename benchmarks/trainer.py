@@ -1,13 +1,15 @@
 """A training step of Palate against one of TRL's DPOTrainer, on the same preferences with the same loss.
 
     python -m benchmarks.trainer [--rounds 5] [--workloads pairs-100-200 pairs-800-150 rankings-300-150]
-                                 [--matrices torch|onednn] [--device cpu|cuda]
+                                 [--matrices torch|onednn] [--device cpu|cuda] [--all-keep-memory]
 
 A random Llama of 22 million parameters (vocabulary 32,000), float32, one thread; the log-probabilities of the reference
 are known beforehand on both sides. A step is forward, backward, clipping and AdamW. Lengths are drawn within a quarter
-of those named. Arms take turns within one run, medians are of CPU seconds. TRL gets a ranking as the pairs that it
-makes; "completions only" is TRL told to score completion tokens alone (as it does on GPUs) and given pairs sorted by
-length. Before anything is timed, losses must agree. Palate multiplies matrices as in a run: by the faster library.
+of those named. Each arm is a process; they take turns within one run, medians are of CPU seconds. TRL gets a ranking
+as the pairs that it makes; "completions only" is TRL told to score completion tokens alone (as it does on GPUs) and
+given pairs sorted by length. Before anything is timed, losses must agree. Palate's process is as in a run: it
+multiplies matrices by the faster library and holds on to freed memory (`trainer/allocator.py`), which TRL's can be told
+to as well.
 
 On a GPU both sides compute in bfloat16 on a Llama of 362 million parameters (vocabulary 49,152) and take four times
 as many comparisons; medians are of the clock. TRL scores completion tokens alone there by itself: in both its arms.
@@ -17,14 +19,14 @@ from __future__ import annotations
 
 import argparse
 import random
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +36,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from tests.factories.serving import byte_tokenizer
+from trainer.allocator import keep_freed_memory
 from trainer.contract.run import Hyperparameters, Matrices, Method
 from trainer.groups import Group, preference_pairs
 from trainer.logps import fitting_scorer
@@ -81,6 +84,10 @@ class Place:
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
 
+    def peak_megabytes(self, held: int) -> int:
+        """By how much a GPU's peak since then is above what was held; none on a CPU."""
+        return (torch.cuda.max_memory_allocated() - held) // 2**20 if self.on_gpu else 0
+
     def now(self) -> tuple[float, float]:
         """CPU seconds and the clock, once all that was asked for is computed."""
         if self.on_gpu:
@@ -123,6 +130,8 @@ WORKLOADS = {
     "rankings-300-150": Workload(prompt=300, completion=150, completions=4, comparisons=2),
 }
 ARMS = ("palate", "trl", "trl, completions only")
+AS_PAIRS = "palate, as pairs"
+"""Palate on the pairs that TRL is given, which is for comparing losses."""
 LARGE = {
     "vocab_size": 49_152,
     "hidden_size": 960,
@@ -147,72 +156,131 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--matrices", choices=list(Matrices), type=Matrices, help="instead of the faster library")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--peak-of", choices=ARMS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--all-keep-memory",
+        action="store_true",
+        help="have TRL hold on to freed memory too, as Palate does",
+    )
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    disable_progress_bar()
-    warnings.filterwarnings("ignore")
+    calm()
     on_gpu = options.device == "cuda"
     matrices = options.matrices or (Matrices.TORCH if on_gpu else fitting_matrices(random_llama(1)))
     place = Place(torch.device(options.device), matrices)
     print(f"Palate's matrices are multiplied by {matrices}.")
     for name in options.workloads:
-        if options.peak_of:
-            print(peak_megabytes(WORKLOADS[name], options.peak_of, place))
-        else:
-            compare(name, WORKLOADS[name], place, rounds=options.rounds)
+        compare(name, WORKLOADS[name], place, rounds=options.rounds, all_keep_memory=options.all_keep_memory)
 
 
-def compare(name: str, workload: Workload, place: Place, *, rounds: int) -> None:
+def compare(name: str, workload: Workload, place: Place, *, rounds: int, all_keep_memory: bool) -> None:
     """One table: what each arm takes for the same step."""
     groups = workload.groups(TIMES_ON_A_GPU if place.on_gpu else 1)
-    with tempfile.TemporaryDirectory(prefix="palate-trainer-") as folder:
-        agree(groups, folder, place)
-        steps = {arm: step_of(arm, groups, folder, place) for arm in ARMS}
-        for step in steps.values():
-            step()
-        cpu: dict[str, list[float]] = {arm: [] for arm in ARMS}
-        wall: dict[str, list[float]] = {arm: [] for arm in ARMS}
-        peaks = {} if place.on_gpu else {arm: _peak(name, arm, place) for arm in ARMS}
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="palate-trainer-"))
+
+        def begin(arm: str) -> Arm:
+            keeps_memory = all_keep_memory or arm == ARMS[0]
+            return stack.enter_context(begun(arm, groups, place, Path(folder), keeps_memory=keeps_memory))
+
+        arms = {arm: begin(arm) for arm in ARMS}
+        with begun(AS_PAIRS, groups, place, Path(folder), keeps_memory=True) as as_pairs:
+            agree([as_pairs.first_loss, *(arms[arm].first_loss for arm in ARMS[1:])], place)
         rates: list[float] = []
         for _ in range(rounds):
             rates.append(matrix_rate(place))
-            for arm, step in steps.items():
-                held = place.forget_peak()
-                begun, clock = place.now()
-                step()
-                ended, then = place.now()
-                if place.on_gpu:
-                    peaks[arm] = str((torch.cuda.max_memory_allocated() - held) // 2**20)
-                cpu[arm].append(ended - begun)
-                wall[arm].append(then - clock)
+            for arm in arms.values():
+                arm.take_a_step()
     floor = floor_flops(groups, place)
     rate = median(rates)
-    timed = wall if place.on_gpu else cpu
-    ours = median(timed["palate"])
+    ours = arms[ARMS[0]].seconds(place)
     print(f"\n{name}: {len(groups)} comparisons of {workload.completions} completions, {rounds} rounds")
     print(f"floor: {floor / 1e9:.0f} GFLOP, {floor / rate:.4g} s at the {rate / 1e9:.0f} GFLOP/s of one matrix product")
     print("| arm | CPU s | wall s | times Palate | times the floor | peak MB of the step |")
     print("|---|---:|---:|---:|---:|---:|")
-    for arm in ARMS:
-        spent = median(timed[arm])
+    for title, arm in arms.items():
+        spent = arm.seconds(place)
         print(
-            f"| {arm} | {median(cpu[arm]):.3g} | {median(wall[arm]):.3g} | {spent / ours:.2f} "
-            f"| {spent / (floor / rate):.2f} | {peaks[arm]} |"
+            f"| {title} | {median(arm.cpu):.3g} | {median(arm.wall):.3g} | {spent / ours:.2f} "
+            f"| {spent / (floor / rate):.2f} | {arm.peak_megabytes} |"
         )
 
 
-def step_of(arm: str, groups: Sequence[Group], folder: str, place: Place) -> Step:
+class Arm:
+    """A process that takes the steps of one arm when it is told to, and what they took."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.first_loss, self.peak_megabytes = connection.recv()
+        self.cpu: list[float] = []
+        self.wall: list[float] = []
+
+    def take_a_step(self) -> None:
+        """One more step, timed."""
+        self._connection.send(True)
+        cpu, wall, peak_megabytes = self._connection.recv()
+        self.cpu.append(cpu)
+        self.wall.append(wall)
+        self.peak_megabytes = max(self.peak_megabytes, peak_megabytes)
+
+    def seconds(self, place: Place) -> float:
+        """The median of what counts there."""
+        return median(self.wall if place.on_gpu else self.cpu)
+
+
+@contextmanager
+def begun(arm: str, groups: Sequence[Group], place: Place, folder: Path, *, keeps_memory: bool) -> Iterator[Arm]:
+    """An arm in a process of its own, which has taken two steps; it ends with the block."""
+    processes = get_context("spawn")
+    here, there = processes.Pipe()
+    process = processes.Process(target=take_steps, args=(there, arm, groups, place, folder / arm, keeps_memory))
+    process.start()
+    there.close()
+    try:
+        yield Arm(here)
+    finally:
+        here.close()
+        process.join()
+
+
+def take_steps(  # noqa: PLR0917  (handed to a process)
+    connection: Connection, arm: str, groups: Sequence[Group], place: Place, folder: Path, keeps_memory: bool
+) -> None:
+    """What the process of an arm does: two steps, then one whenever it is told to, until nobody is there to do so."""
+    if keeps_memory:
+        keep_freed_memory()
+    calm()
+    step = step_of(arm, groups, folder, place)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, and that of whoever started this
+    before = _peak_kilobytes()
+    first_loss = step()
+    step()
+    connection.send((first_loss, 0 if place.on_gpu else (_peak_kilobytes() - before) // 1024))
+    with suppress(EOFError):
+        while connection.recv():
+            if place.on_gpu:
+                step()  # as what it had of the GPU's memory went to the others
+            held = place.forget_peak()
+            begun_at, clock = place.now()
+            step()
+            ended_at, then = place.now()
+            connection.send((ended_at - begun_at, then - clock, place.peak_megabytes(held)))
+
+
+def calm() -> None:
+    """One thread, and nothing said beside the table."""
+    torch.set_num_threads(1)
+    disable_progress_bar()
+    warnings.filterwarnings("ignore")
+
+
+def step_of(arm: str, groups: Sequence[Group], folder: Path, place: Place) -> Step:
     """The step of an arm, ready to be taken again and again."""
-    if arm == "palate":
-        return palate_step(groups, place)
-    return trl_step(groups, folder, place, completions_only=arm != "trl")
+    if arm in {ARMS[0], AS_PAIRS}:
+        return palate_step(groups, place, as_pairs=arm == AS_PAIRS)
+    return trl_step(groups, str(folder), place, completions_only=arm != "trl")
 
 
-def agree(groups: Sequence[Group], folder: str, place: Place) -> None:
+def agree(losses: Sequence[float], place: Place) -> None:
     """Compare first losses on the same preferences as pairs; ends the program where they differ."""
-    theirs = [trl_step(groups, folder, place, completions_only=arm != "trl")() for arm in ARMS[1:]]
-    losses = [palate_step(groups, place, as_pairs=True)(), *theirs]
     print(f"losses: {', '.join(f'{loss:.6f}' for loss in losses)}")
     if max(losses) - min(losses) > (BFLOAT16_LOSS if place.on_gpu else 1e-5) * max(losses):
         raise SystemExit("The losses differ: nothing is worth timing.")
@@ -354,34 +422,6 @@ def matrix_rate(place: Place) -> float:
         ended = place.now()
         best = max(best, 10 * 2 * rows * inner * columns / (ended[place.on_gpu] - begun[place.on_gpu]))
     return best
-
-
-def _peak(name: str, arm: str, place: Place) -> str:
-    """The peak in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.trainer",
-        "--workloads",
-        name,
-        "--peak-of",
-        arm,
-        "--matrices",
-        place.matrices,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.strip().splitlines()[-1]
-
-
-def peak_megabytes(workload: Workload, arm: str, place: Place) -> int:
-    """How much more memory than before the process holds at most during its first two steps (Linux)."""
-    with tempfile.TemporaryDirectory(prefix="palate-trainer-") as folder:
-        step = step_of(arm, workload.groups(), folder, place)
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, and that of whoever started this
-        before = _peak_kilobytes()
-        step()
-        step()
-        return (_peak_kilobytes() - before) // 1024
 
 
 def _peak_kilobytes() -> int:

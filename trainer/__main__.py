@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from trainer.allocator import keep_freed_memory
+
 COMMANDS = {
     "serve": ("trainer.serving.server", "serve"),
     "starter": ("trainer.starter.__main__", "app"),
@@ -65,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def carry_out_run(folder: Path, *, sharded: bool = False) -> int:
     """Import what training needs, which takes seconds, and carry out the run."""
+    keep_freed_memory()
     with kept_for_good():
         from transformers.utils import logging
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from pydantic import Field
 
+from trainer.allocator import give_back_freed_memory
 from trainer.contract.base import Contract
 from trainer.models import context_tokens
 from trainer.packing import Tree
@@ -116,11 +117,12 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def bytes_left(device: torch.device) -> int:
-    """Memory that this process may still take, on the machine or in its control group; what torch keeps of a GPU's for
-    itself counts where nothing lies in it."""
+    """Memory that this process may still take, on the machine or in its control group. What the process holds and does
+    not use counts as well: of a GPU's it stays with torch, of the machine's it is given back first."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
+    give_back_freed_memory()
     return min([_available(), *_left_in_groups()])
 
 
