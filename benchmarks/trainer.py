@@ -88,6 +88,11 @@ class Place:
         """By how much a GPU's peak since then is above what was held; none on a CPU."""
         return (torch.cuda.max_memory_allocated() - held) // 2**20 if self.on_gpu else 0
 
+    def make_room(self) -> None:
+        """Leave what is unused of a GPU's memory to others."""
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
     def now(self) -> tuple[float, float]:
         """CPU seconds and the clock, once all that was asked for is computed."""
         if self.on_gpu:
@@ -253,16 +258,19 @@ def take_steps(  # noqa: PLR0917  (handed to a process)
     before = _peak_kilobytes()
     first_loss = step()
     step()
+    place.make_room()
     connection.send((first_loss, 0 if place.on_gpu else (_peak_kilobytes() - before) // 1024))
     with suppress(EOFError):
         while connection.recv():
             if place.on_gpu:
-                step()  # as what it had of the GPU's memory went to the others
+                step()  # which takes its memory anew
             held = place.forget_peak()
             begun_at, clock = place.now()
             step()
             ended_at, then = place.now()
-            connection.send((ended_at - begun_at, then - clock, place.peak_megabytes(held)))
+            peak_megabytes = place.peak_megabytes(held)
+            place.make_room()
+            connection.send((ended_at - begun_at, then - clock, peak_megabytes))
 
 
 def calm() -> None:
