@@ -1,13 +1,13 @@
 """What is asked beside the verdict, answered by keyboard alone, and carried through history, export and snapshot."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import RunningPalate
+from tests.e2e.desks import begin_campaign, opened_desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
@@ -16,12 +16,8 @@ NAME = "Answers"
 
 def set_up(page: Page, palate: RunningPalate, folder: Path) -> str:
     """A campaign that asks for everything, with three pairs; the address of its desk."""
-    file = folder / "pairs.jsonl"
     lines = [{"prompt": f"Pair {n}?", "completions": [f"Left {n}.", f"Right {n}."]} for n in range(3)]
-    file.write_text("\n".join(json.dumps(line) for line in lines))
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill(NAME)
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
+    begin_campaign(page, NAME)
     page.get_by_text("Strength, criteria, ratings").click()
     page.get_by_label("By how much one of two is better").select_option("words")
     page.get_by_label("Criteria, one per line").fill("helpful: does what was asked\nhonest\nhonest")
@@ -32,14 +28,7 @@ def set_up(page: Page, palate: RunningPalate, folder: Path) -> str:
     page.get_by_role("button", name="Create the campaign").click()
     expect(page.locator("main")).to_contain_text("Line 3: “honest” is there twice.")
     page.get_by_label("Criteria, one per line").fill("helpful: does what was asked\nhonest")
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    address = page.url.partition("?")[0]
-    imported = palate.command("comparisons", "import", str(file), "--campaign", NAME)
-    assert imported.returncode == 0, imported.stdout + imported.stderr
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    return f"{address}/judge"
+    return opened_desk(page, palate, folder / "pairs.jsonl", lines)
 
 
 def test_criteria_ratings_confidence_reason_and_strength_by_keyboard_alone(
@@ -81,15 +70,11 @@ def test_criteria_ratings_confidence_reason_and_strength_by_keyboard_alone(
 def test_criteria_in_the_verdicts_place_by_keyboard_with_reasons_at_hand(
     page: Page, palate: RunningPalate, tmp_path: Path
 ) -> None:
-    file = tmp_path / "mixed.jsonl"
     lines = [
         {"prompt": "Two?", "completions": ["One way.", "Another way."]},
         {"prompt": "Three?", "completions": ["One way.", "Another way.", "A third way."]},
     ]
-    file.write_text("\n".join(json.dumps(line) for line in lines))
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill("Criteria alone")
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
+    begin_campaign(page, "Criteria alone")
     page.get_by_text("Strength, criteria, ratings").click()
     page.get_by_label("Criteria alone").check()
     page.get_by_role("button", name="Preview as annotators see it").click()
@@ -101,13 +86,8 @@ def test_criteria_in_the_verdicts_place_by_keyboard_with_reasons_at_hand(
     page.get_by_role("button", name="Preview as annotators see it").click()
     expect(page.locator("#question-preview .beside")).to_contain_text("More accurate")
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    address = page.url.partition("?")[0]
-    assert palate.command("comparisons", "import", str(file), "--campaign", "Criteria alone").returncode == 0
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    page.goto(f"{address}/judge")
+    desk = opened_desk(page, palate, tmp_path / "mixed.jsonl", lines)
+    page.goto(desk)
     for judged in (1, 2):
         expect(page.locator("#judging-heading")).to_have_text("How do they compare?")
         if page.locator(".completion").count() == 2:
@@ -128,7 +108,7 @@ def test_criteria_in_the_verdicts_place_by_keyboard_with_reasons_at_hand(
         page.wait_for_timeout(200)
         page.keyboard.press("Enter")
         expect(page.locator(".tally strong")).to_have_text(str(judged))
-    page.goto(f"{address}/judgments")
+    page.goto(f"{desk.removesuffix('/judge')}/judgments")
     for said in ("helpful: second", "honest: equal", "helpful: 2>1>3", "honest: 2>1=3", "More accurate"):
         expect(page.locator("main")).to_contain_text(said)
     out = tmp_path / "out.jsonl"
@@ -141,21 +121,12 @@ def test_criteria_in_the_verdicts_place_by_keyboard_with_reasons_at_hand(
 def test_the_words_in_which_two_differ_are_marked_and_stay_marked_for_the_next_pair(
     page: Page, palate: RunningPalate, tmp_path: Path
 ) -> None:
-    file = tmp_path / "alike.jsonl"
     lines = [
         {"prompt": "Rain?", "completions": ["Rain is **wet** water.", "Rain is warm, wet water."]},
         {"prompt": "雨は?", "completions": ["雨は水です。", "雨は氷です。"]},
     ]
-    file.write_text("\n".join(json.dumps(line) for line in lines))
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill("Alike")
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    assert palate.command("comparisons", "import", str(file), "--campaign", "Alike").returncode == 0
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    page.goto(f"{page.url.partition('?')[0]}/judge")
+    begin_campaign(page, "Alike")
+    page.goto(opened_desk(page, palate, tmp_path / "alike.jsonl", lines))
     expected = {"Rain?": ["warm", ","], "雨は?": ["氷", "水"]}
     for pressed in (True, False):
         prompt = page.locator(".prompt .prose").inner_text().strip()

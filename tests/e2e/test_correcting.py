@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.e2e.conftest import RunningPalate
+from tests.e2e.desks import begin_campaign, opened_desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
@@ -17,26 +18,14 @@ NAME = "Corrections"
 @pytest.fixture
 def desk(page: Page, palate: RunningPalate, tmp_path: Path) -> str:
     """The address of the desk in an open campaign that asks for corrections, with three pairs."""
-    file = tmp_path / "pairs.jsonl"
     lines = [
         {"prompt": f"How do I boil egg {n}?", "completions": [f"Put egg {n} in hot water.", f"Boil egg {n} a while."]}
         for n in range(3)
     ]
-    file.write_text("\n".join(json.dumps(line) for line in lines))
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill(NAME)
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
+    begin_campaign(page, NAME)
     page.get_by_text("Strength, criteria, ratings").click()
     page.get_by_label("Let annotators write a better one").check()
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    address = page.url.partition("?")[0]
-    number = address.rpartition("/")[2]
-    imported = palate.command("comparisons", "import", str(file), "--campaign", number)
-    assert imported.returncode == 0, imported.stdout + imported.stderr
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    return f"{address}/judge"
+    return opened_desk(page, palate, tmp_path / "pairs.jsonl", lines)
 
 
 def test_a_better_one_is_written_by_keyboard_and_survives_a_reload_and_a_dead_network(

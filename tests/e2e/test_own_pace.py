@@ -1,12 +1,12 @@
 """At one's own pace: a draft outlives a reload, and what was judged is found again and changed."""
 
-import json
 import re
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.e2e.conftest import RunningPalate
+from tests.e2e.desks import begin_campaign, opened_desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
@@ -16,29 +16,18 @@ NAME = "Own pace"
 @pytest.fixture(scope="module")
 def desk(browser: Browser, palate: RunningPalate, ada: StorageState, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a desk with pairs and one ranking, where ratings, a flag and a reason are asked."""
-    file = tmp_path_factory.mktemp("pace") / "pairs.jsonl"
     lines: list[dict[str, object]] = [{"prompt": "Which three?", "completions": ["A.", "B.", "C."]}]
     lines += [{"prompt": f"Pair {n}?", "completions": [f"Left {n}.", f"Right {n}."]} for n in range(6)]
-    file.write_text("\n".join(json.dumps(line) for line in lines))
     context = browser.new_context(base_url=palate.address, storage_state=ada)
     page = context.new_page()
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill(NAME)
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
+    begin_campaign(page, NAME)
     page.get_by_text("Strength, criteria, ratings").click()
     page.get_by_label("Rating of each completion").fill("5")
     page.get_by_label("Flags for a completion").fill("cut off")
     page.get_by_label("A reason in words").select_option("optional")
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    address = page.url
-    imported = palate.command("comparisons", "import", str(file), "--campaign", NAME)
-    assert imported.returncode == 0, imported.stdout + imported.stderr
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    page.get_by_role("button", name="Pause").wait_for()  # closed on its way to the next page, Chromium hung once
+    address = opened_desk(page, palate, tmp_path_factory.mktemp("pace") / "pairs.jsonl", lines)
     context.close()
-    return f"{address.partition('?')[0]}/judge"
+    return address
 
 
 def prompt(page: Page) -> str:

@@ -1,13 +1,13 @@
 """Ranking more than two completions: by keyboard alone, by buttons, by dragging, and without JavaScript."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.e2e.conftest import RunningPalate
+from tests.e2e.desks import begin_campaign, opened_desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
@@ -22,24 +22,13 @@ def desk(browser: Browser, palate: RunningPalate, ada: StorageState, tmp_path_fa
         {"prompt": f"Question {n}?", "completions": [f"Answer {n} {letter}." for letter in "abcd"], "id": f"q{n}"}
         for n in range(40)
     ]
-    file = tmp_path_factory.mktemp("ranking") / "four.jsonl"
-    file.write_text("\n".join(json.dumps(line) for line in lines))
     context = browser.new_context(base_url=palate.address, storage_state=ada)
     page = context.new_page()
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill(NAME)
+    begin_campaign(page, NAME)
     page.get_by_label("Completions side by side").fill(str(COUNT))
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    address = page.url
-    imported = palate.command("comparisons", "import", str(file), "--campaign", NAME)
-    assert imported.returncode == 0, imported.stdout + imported.stderr
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    page.get_by_role("button", name="Pause").wait_for()
+    address = opened_desk(page, palate, tmp_path_factory.mktemp("ranking") / "four.jsonl", lines)
     context.close()
-    return f"{address.partition('?')[0]}/judge"
+    return address
 
 
 def exported(palate: RunningPalate, folder: Path) -> dict[str, list[list[str]]]:

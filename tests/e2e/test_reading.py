@@ -1,15 +1,14 @@
 """Reading what is to be judged: code and formulas, long texts, long conversations, other scripts, larger letters."""
 
-import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
 
 from tests.e2e.conftest import RunningPalate
+from tests.e2e.desks import begin_campaign, opened_desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
@@ -31,23 +30,13 @@ LINES: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def desk(browser: Browser, palate: RunningPalate, ada: StorageState, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a desk with a comparison of each kind."""
-    file: Path = tmp_path_factory.mktemp("reading") / "texts.jsonl"
-    file.write_text("\n".join(json.dumps({**line, "id": f"text {n}"}) for n, line in enumerate(LINES)))
+    lines = [{**line, "id": f"text {n}"} for n, line in enumerate(LINES)]
     context = browser.new_context(base_url=palate.address, storage_state=ada)
     page = context.new_page()
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill(NAME)
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    address = page.url.partition("?")[0]
-    imported = palate.command("comparisons", "import", str(file), "--campaign", NAME)
-    assert imported.returncode == 0, imported.stdout + imported.stderr
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    page.get_by_role("button", name="Pause").wait_for()
+    begin_campaign(page, NAME)
+    address = opened_desk(page, palate, tmp_path_factory.mktemp("reading") / "texts.jsonl", lines)
     context.close()
-    return f"{address}/judge"
+    return address
 
 
 def heights(page: Page) -> list[float]:

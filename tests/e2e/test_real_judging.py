@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import RunningPalate
+from tests.e2e.desks import begin_campaign, opened_desk
 from tests.real.converters import Convert, NotConvertible, oasst, pandalm, qa_feedback, rows_of
 
 pytestmark = [pytest.mark.real, pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("e2e")]
@@ -110,30 +111,14 @@ def test_a_hundred_real_items_judged_by_keys_are_stored_and_frozen_as_they_were_
 ) -> None:
     lines = list(items(real_data))
     assert len(lines) == 100
-    file = tmp_path / "items.jsonl"
-    file.write_text("\n".join(json.dumps(line) for line in lines))
-    desk = set_up(page, palate, file)
+    begin_campaign(page, NAME)
+    page.get_by_text("Strength, criteria, ratings").click()
+    page.get_by_label("By how much one of two is better").select_option("words")
+    desk = opened_desk(page, palate, tmp_path / "items.jsonl", lines)
     pressed = judge_all(page, desk, {signature(prompt_of(line)): line for line in lines})
     assert len(pressed) == 100
     assert stored(palate, tmp_path) == pressed
     assert frozen(palate, {line["id"]: line for line in lines}) == pressed
-
-
-def set_up(page: Page, palate: RunningPalate, file: Path) -> str:
-    """A campaign of the items that asks for strength; the address of its desk."""
-    page.goto("/campaigns/new")
-    page.get_by_label("Name").fill(NAME)
-    page.get_by_label("Model", exact=True).select_option(label="No model: comparisons are imported")
-    page.get_by_text("Strength, criteria, ratings").click()
-    page.get_by_label("By how much one of two is better").select_option("words")
-    page.get_by_role("button", name="Create the campaign").click()
-    page.wait_for_url(re.compile(r"/campaigns/\d+"))
-    address = page.url.partition("?")[0]
-    imported = palate.command("comparisons", "import", str(file), "--campaign", NAME)
-    assert "100 comparisons added" in imported.stdout, imported.stdout + imported.stderr
-    page.reload()
-    page.get_by_role("button", name="Open the campaign").click()
-    return f"{address}/judge"
 
 
 def judge_all(page: Page, desk: str, lines: dict[str, dict[str, Any]]) -> dict[str, Pressed]:
