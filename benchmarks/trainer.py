@@ -8,8 +8,8 @@ are known beforehand on both sides. A step is forward, backward, clipping and Ad
 of those named. Each arm is a process; they take turns within one run, medians are of CPU seconds. TRL gets a ranking
 as the pairs that it makes; "completions only" is TRL told to score completion tokens alone (as it does on GPUs) and
 given pairs sorted by length. Before anything is timed, losses must agree. Palate's process is as in a run: it
-multiplies matrices by the faster library and holds on to freed memory (`trainer/allocator.py`), which TRL's can be told
-to as well.
+multiplies matrices by the faster library and holds on to freed memory (`trainer/allocator.py`), in a further arm it
+does not; TRL's can be told to hold on as well.
 
 On a GPU both sides compute in bfloat16 on a Llama of 362 million parameters (vocabulary 49,152) and take four times
 as many comparisons; medians are of the clock. TRL scores completion tokens alone there by itself: in both its arms.
@@ -134,7 +134,8 @@ WORKLOADS = {
     "pairs-800-150": Workload(prompt=800, completion=150, completions=2, comparisons=4),
     "rankings-300-150": Workload(prompt=300, completion=150, completions=4, comparisons=2),
 }
-ARMS = ("palate", "trl", "trl, completions only")
+ARMS = ("palate", "palate, memory given back", "trl", "trl, completions only")
+OF_TRL = ARMS[2:]
 AS_PAIRS = "palate, as pairs"
 """Palate on the pairs that TRL is given, which is for comparing losses."""
 LARGE = {
@@ -183,12 +184,12 @@ def compare(name: str, workload: Workload, place: Place, *, rounds: int, all_kee
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="palate-trainer-"))
 
         def begin(arm: str) -> Arm:
-            keeps_memory = all_keep_memory or arm == ARMS[0]
+            keeps_memory = arm == ARMS[0] or (all_keep_memory and arm in OF_TRL)
             return stack.enter_context(begun(arm, groups, place, Path(folder), keeps_memory=keeps_memory))
 
         arms = {arm: begin(arm) for arm in ARMS}
         with begun(AS_PAIRS, groups, place, Path(folder), keeps_memory=True) as as_pairs:
-            agree([as_pairs.first_loss, *(arms[arm].first_loss for arm in ARMS[1:])], place)
+            agree([as_pairs.first_loss, *(arms[arm].first_loss for arm in OF_TRL)], place)
         rates: list[float] = []
         for _ in range(rounds):
             rates.append(matrix_rate(place))
@@ -282,9 +283,9 @@ def calm() -> None:
 
 def step_of(arm: str, groups: Sequence[Group], folder: Path, place: Place) -> Step:
     """The step of an arm, ready to be taken again and again."""
-    if arm in {ARMS[0], AS_PAIRS}:
-        return palate_step(groups, place, as_pairs=arm == AS_PAIRS)
-    return trl_step(groups, str(folder), place, completions_only=arm != "trl")
+    if arm in OF_TRL:
+        return trl_step(groups, str(folder), place, completions_only=arm != "trl")
+    return palate_step(groups, place, as_pairs=arm == AS_PAIRS)
 
 
 def agree(losses: Sequence[float], place: Place) -> None:
