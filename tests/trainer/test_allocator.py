@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from trainer.allocator import give_back_freed_memory, keep_freed_memory
 
-def faults_of_a_step():
+def faults_of_steps(steps):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    first = torch.ones(16_000_000)
-    second = torch.ones(8_000_000)
-    del first, second
+    for _ in range(steps):
+        first = torch.ones(16_000_000)
+        second = torch.ones(8_000_000)
+        del first, second
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
@@ -21,9 +22,8 @@ def resident():
 
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(10):
-    faults = faults_of_a_step()
-print(faults, resident())
+faults_of_steps(20)
+print(faults_of_steps(20), resident())
 give_back_freed_memory()
 print(resident())
 """
@@ -36,6 +36,7 @@ def said(*arguments: str) -> list[int]:
 
 
 def test_a_step_allocates_from_what_the_step_before_it_freed() -> None:
+    """Once the heap has settled: its first holes miss what comes next by the bytes of an alignment."""
     faults_before, *_ = said("as it is")
     faults, resident, after = said("keep")
     assert faults < faults_before / 10
