@@ -7,6 +7,9 @@ gradient in place.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +18,34 @@ from torch import Tensor
 from trainer.contract.run import Matrices
 from trainer.matrices import product
 
-KEPT_LOGITS = {"cpu": 64_000_000, "cuda": 1_000_000_000}
-"""Most logits that are kept for the backward pass (256 MB and 4 GB in float32); more are computed anew, in pieces."""
 PIECE_LOGITS = {"cpu": 16_000_000, "cuda": 256_000_000}
-"""Most logits in one piece. A GPU waits for the next call of a kernel where each has little to do."""
+"""Most logits computed at once where none are kept. A GPU waits for the next kernel where each has little to do."""
+PASSING_LOGITS = {"cpu": 1_000_000, "cuda": 256_000_000}
+"""Most logits of which anything of their size is made in passing: on a CPU, what stays in its cache."""
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """A model's log-probabilities of the whole vocabulary at completion tokens, asked for by slices of these.
+
+    With `head`, a matrix, `found` is what the head was given there, shape (tokens, width), and they are made of it
+    whenever they are asked for; else `found` is what they are.
+    """
+
+    found: Tensor
+    head: torch.nn.Module | None = None
+
+    @torch.no_grad()
+    def __getitem__(self, tokens: slice) -> Tensor:
+        """At these tokens, shape (tokens, vocabulary), in nats."""
+        if self.head is None:
+            return self.found[tokens]
+        weight: Any = self.head.weight
+        logits: Tensor = self.head(self.found[tokens].to(weight.dtype))
+        logits = logits.to(_wide(logits))
+        for rows in _few_rows(logits):
+            logits[rows] = logits[rows].log_softmax(-1)
+        return logits
 
 
 def completion_logps(
@@ -26,17 +53,18 @@ def completion_logps(
     weight: Tensor,
     bias: Tensor | None,
     targets: Tensor,
-    reference_logps: Tensor | None = None,
+    reference: Distributions | None = None,
     *,
     matrices: Matrices = Matrices.TORCH,
+    most_kept: int = sys.maxsize,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target in nats, and KL(reference || policy) where it stands; float32, shape (tokens,).
 
     `hidden` is what the head is given, shape (tokens, width); `weight` (vocabulary, width) and `bias` are the head's.
-    `reference_logps` (tokens, vocabulary) are the reference's log-probabilities; without them the KL is all zeros.
-    `matrices` says what multiplies.
+    Without `reference`, which says what the reference does there, the KL is all zeros. `matrices` says what multiplies.
+    Of more logits than `most_kept` none are kept for the backward pass: they are computed anew, in pieces.
     """
-    found: tuple[Tensor, Tensor] = _Head.apply(hidden, weight, bias, targets, reference_logps, matrices)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _Head.apply(hidden, weight, bias, targets, reference, matrices, most_kept)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -48,58 +76,67 @@ class _Head(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
-        reference_logps: Tensor | None,
+        reference: Distributions | None,
         matrices: Matrices,
+        most_kept: int,
     ) -> tuple[Tensor, Tensor]:
-        tokens, vocabulary = hidden.shape[0], weight.shape[0]
+        count, vocabulary = hidden.shape[0], weight.shape[0]
         wants_gradient = any(ctx.needs_input_grad[:3])
-        keeps = wants_gradient and tokens * vocabulary <= KEPT_LOGITS[hidden.device.type]
+        keeps = wants_gradient and count * vocabulary <= most_kept
         kept = _logits(hidden if keeps else hidden[:0], weight, bias, matrices)
-        logps = torch.empty(tokens, dtype=_wide(hidden), device=hidden.device)
+        all_there = reference[:] if keeps and reference else None
+        logps = torch.empty(count, dtype=_wide(hidden), device=hidden.device)
         masses, totals, drift = torch.empty_like(logps), torch.ones_like(logps), torch.zeros_like(logps)
-        for piece in _pieces(tokens, vocabulary, hidden.device):
-            logits = kept[piece] if keeps else _logits(hidden[piece], weight, bias, matrices)
-            at_target = logits.gather(-1, targets[piece, None]).squeeze(-1)
-            if reference_logps is not None:
-                there = reference_logps[piece]
-                drift[piece] = (there.exp() * (there - logits)).sum(-1)
-            most = logits.amax(-1)
-            total = logits.sub_(most[:, None]).exp_().sum(-1)
-            masses[piece] = most + total.log()
-            logps[piece] = at_target - masses[piece]
-            if keeps:
-                totals[piece] = total
-        if reference_logps is not None:
+        for piece in _multiplied_at_once(hidden, weight, keeps=keeps, most=most_kept):
+            found = kept if keeps else _logits(hidden[piece], weight, bias, matrices)
+            there = all_there if keeps or reference is None else reference[piece]
+            for tokens, rows in _in_passing(piece, found):
+                logits = found[rows]
+                at_target = logits.gather(-1, targets[tokens, None]).squeeze(-1)
+                if there is not None:
+                    drift[tokens] = (there[rows].exp() * (there[rows] - logits)).sum(-1)
+                most = logits.amax(-1)
+                total = logits.sub_(most[:, None]).exp_().sum(-1)
+                masses[tokens] = most + total.log()
+                logps[tokens] = at_target - masses[tokens]
+                if keeps:
+                    totals[tokens] = total
+        if reference:
             drift += masses
-        ctx.matrices = matrices
-        ctx.save_for_backward(hidden, weight, bias, targets, reference_logps, masses, totals, kept)
+        ctx.reference = reference
+        ctx.matrices, ctx.most_kept = matrices, most_kept
+        ctx.save_for_backward(hidden, weight, bias, targets, all_there, masses, totals, kept)
         return logps, drift
 
     @staticmethod
     def backward(ctx: Any, of_logps: Tensor, of_drift: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, reference_logps, masses, totals, kept = ctx.saved_tensors
+        hidden, weight, bias, targets, all_there, masses, totals, kept = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         of_weight: Tensor | None = None
         of_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
-        pieces = [slice(0, len(kept))] if len(kept) else _pieces(hidden.shape[0], weight.shape[0], hidden.device)
-        for piece in pieces:
+        keeps = len(kept) > 0
+        for piece in _multiplied_at_once(hidden, weight, keeps=keeps, most=ctx.most_kept):
             # Of the vocabulary, times their totals; those computed anew have a total of 1.
-            shares = kept
-            if not len(kept):
-                shares = _logits(hidden[piece], weight, bias, ctx.matrices).sub_(masses[piece, None]).exp_()
-            if reference_logps is None:
-                shares.mul_((-of_logps[piece] / totals[piece])[:, None])
-            else:
-                shares.mul_(((of_drift[piece] - of_logps[piece]) / totals[piece])[:, None])
-                shares.addcmul_(reference_logps[piece].exp(), of_drift[piece, None], value=-1)
-            of_logits = shares.scatter_add_(-1, targets[piece, None], of_logps[piece, None]).to(hidden.dtype)
+            found = kept
+            if not keeps:
+                found = _logits(hidden[piece], weight, bias, ctx.matrices).sub_(masses[piece, None]).exp_()
+            there = all_there if keeps or ctx.reference is None else ctx.reference[piece]
+            for tokens, rows in _in_passing(piece, found):
+                shares = found[rows]
+                if there is None:
+                    shares.mul_((-of_logps[tokens] / totals[tokens])[:, None])
+                else:
+                    shares.mul_(((of_drift[tokens] - of_logps[tokens]) / totals[tokens])[:, None])
+                    shares.addcmul_(there[rows].exp(), of_drift[tokens, None], value=-1)
+                shares.scatter_add_(-1, targets[tokens, None], of_logps[tokens, None])
+            of_logits = found.to(hidden.dtype)
             if of_hidden is not None:
                 of_hidden[piece] = product(of_logits, weight, ctx.matrices)
             if ctx.needs_input_grad[1]:
                 of_weight = _summed_product(of_weight, of_logits.t(), hidden[piece], ctx.matrices)
             if of_bias is not None:
                 of_bias += of_logits.sum(0)
-        return of_hidden, of_weight, of_bias, None, None, None
+        return of_hidden, of_weight, of_bias, None, None, None, None
 
 
 def _summed_product(sofar: Tensor | None, one: Tensor, other: Tensor, matrices: Matrices) -> Tensor:
@@ -118,6 +155,22 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _pieces(tokens: int, vocabulary: int, device: torch.device) -> list[slice]:
-    rows = max(1, PIECE_LOGITS[device.type] // vocabulary)
+def _multiplied_at_once(hidden: Tensor, weight: Tensor, *, keeps: bool, most: int) -> list[slice]:
+    """Which tokens: all where the logits are kept, else so many that `most` of them are there at once."""
+    tokens, vocabulary = hidden.shape[0], weight.shape[0]
+    return [slice(0, tokens)] if keeps else _pieces(tokens, vocabulary, min(most, PIECE_LOGITS[hidden.device.type]))
+
+
+def _in_passing(piece: slice, found: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Few tokens of a piece at a time, and the rows of what was found for the piece that are theirs."""
+    for rows in _few_rows(found):
+        yield slice(piece.start + rows.start, piece.start + rows.stop), rows
+
+
+def _few_rows(found: Tensor) -> list[slice]:
+    return _pieces(found.shape[0], found.shape[1], PASSING_LOGITS[found.device.type])
+
+
+def _pieces(tokens: int, vocabulary: int, most_logits: int) -> list[slice]:
+    rows = max(1, most_logits // vocabulary)
     return [slice(begin, min(tokens, begin + rows)) for begin in range(0, tokens, rows)]

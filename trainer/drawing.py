@@ -7,7 +7,7 @@ given the same seeds get the same luck: what differs between their samples is wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,13 @@ from transformers import DynamicCache, PreTrainedModel
 
 from trainer.errors import NotNumbersError
 from trainer.logps import vocabulary_size
+from trainer.memory import Limits
+from trainer.packing import runs_that_fit
 from trainer.serving.sampling import choice_seed, draw_tokens, uniforms
 
 ROWS_PER_BATCH = 256
 LOGITS_PER_STEP = 16_000_000
-TOKENS_PER_BATCH = 65_536
-"""Bound what a step may hold at once: logits, and in the cache rows times (prompt and new tokens)."""
+"""Most that a step computes at once, however much memory there is."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def draw_completions(
     drawing: Drawing,
     *,
     end_ids: set[int],
+    limits: Limits | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> list[list[list[int]]]:
     """For each prompt (token ids) its completions as token ids, the end token included where one was drawn.
@@ -51,45 +53,46 @@ def draw_completions(
     model's context together with `drawing.max_tokens`. Raises NotNumbersError where the model computes NaN.
     """
     completions: list[list[list[int]]] = [[] for _ in prompts]
+    rows = [
+        _Row(index, tuple(prompt), choice_seed(_prompt_seed(drawing.seed, index), copy))
+        for index, prompt in enumerate(prompts)
+        for copy in range(drawing.copies)
+    ]
+    limits = limits or Limits()
+    rows.sort(key=lambda row: -len(row.prompt))
+    most_rows = min(ROWS_PER_BATCH, min(LOGITS_PER_STEP, limits.logits) // vocabulary_size(model))
+
+    def fits(batch: list[_Row]) -> bool:
+        width = len(batch[0].prompt) + drawing.max_tokens
+        return len(batch) <= most_rows and len(batch) * width <= limits.drawn_tokens
+
     done = 0
-    for indices in _batches(prompts, drawing, vocabulary=vocabulary_size(model)):
-        rows = [(index, copy) for index in indices for copy in range(drawing.copies)]
-        seeds = [choice_seed(_prompt_seed(drawing.seed, index), copy) for index, copy in rows]
-        drawn = _decode(model, [prompts[index] for index, _ in rows], seeds, drawing, end_ids)
-        for (index, _), token_ids in zip(rows, drawn, strict=True):
-            completions[index].append(token_ids)
-        done += len(indices)
-        on_progress(done / len(prompts))
+    for batch in runs_that_fit(rows, fits):
+        for row, token_ids in zip(batch, _decode(model, batch, drawing, end_ids), strict=True):
+            completions[row.index].append(token_ids)
+        done += len(batch)
+        on_progress(done / len(rows))
     return completions
 
 
-def _batches(prompts: Sequence[Sequence[int]], drawing: Drawing, *, vocabulary: int) -> Iterator[list[int]]:
-    """Indices of prompts, longest first, in batches that fit the limits; one prompt at the least."""
-    most_rows = min(ROWS_PER_BATCH, LOGITS_PER_STEP // vocabulary)
-    batch: list[int] = []
-    width = 0
-    for index in sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index)):
-        rows = (len(batch) + 1) * drawing.copies
-        if batch and (rows > most_rows or rows * width > TOKENS_PER_BATCH):
-            yield batch
-            batch = []
-        if not batch:
-            width = len(prompts[index]) + drawing.max_tokens
-        batch.append(index)
-    if batch:
-        yield batch
+@dataclass(frozen=True)
+class _Row:
+    """One completion to draw: of which prompt, and the seed of its random numbers."""
+
+    index: int
+    prompt: tuple[int, ...]
+    seed: int
 
 
 def _prompt_seed(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:6], "big")
 
 
-def _decode(
-    model: PreTrainedModel, prompts: list[Sequence[int]], seeds: list[int], drawing: Drawing, end_ids: set[int]
-) -> list[list[int]]:
+def _decode(model: PreTrainedModel, rows: list[_Row], drawing: Drawing, end_ids: set[int]) -> list[list[int]]:
     """One batch, a token at a time; a row that has ended leaves it."""
+    prompts = [row.prompt for row in rows]
     completions: list[list[int]] = [[] for _ in prompts]
-    numbers = torch.stack([uniforms(seed, drawing.max_tokens) for seed in seeds]).to(model.device)
+    numbers = torch.stack([uniforms(row.seed, drawing.max_tokens) for row in rows]).to(model.device)
     token_ids, mask = _padded_on_the_left(prompts, model.device)
     cache = DynamicCache(config=model.config)
     alive = torch.arange(len(prompts), device=model.device)
@@ -111,7 +114,7 @@ def _decode(
     return completions
 
 
-def _padded_on_the_left(prompts: list[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def _padded_on_the_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     width = max(len(prompt) for prompt in prompts)
     token_ids = torch.zeros(len(prompts), width, dtype=torch.long)
     mask = torch.zeros(len(prompts), width, dtype=torch.long)

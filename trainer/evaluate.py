@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from trainer.behaviour import behaviour_of, is_malformed, is_refusal, probe_passed, repetition
 from trainer.chat import completion_text, end_token_ids
@@ -35,6 +35,7 @@ from trainer.demonstrations import demonstration_groups
 from trainer.drawing import Drawing, draw_completions
 from trainer.groups import PreferencePair, accepted_prompt, preference_groups, preference_pairs, sides
 from trainer.logps import Scorer, fitting_scorer
+from trainer.memory import fitting_limits
 from trainer.models import base_of, context_tokens, load_model, verify_model
 from trainer.packing import Tokens
 from trainer.rankings import ranked_texts
@@ -152,7 +153,7 @@ def measure(
     preferences = held_out_preferences(scorer, reference, exam.held_out)
     on_progress(0.2)
     samples = draw_samples(scorer, tokenizer, reference, exam, on_progress=lambda share: on_progress(0.2 + 0.7 * share))
-    probes = probe_answers(scorer.model, tokenizer, exam)
+    probes = probe_answers(scorer, tokenizer, exam)
     on_progress(1.0)
     return Measured(
         results=VersionResults(
@@ -237,7 +238,12 @@ def draw_samples(
     model = scorer.model
     end_ids = end_token_ids(tokenizer, model.config, model.generation_config)
     drawn = draw_completions(
-        model, [prompt.token_ids for prompt in exam.prompts], drawing, end_ids=end_ids, on_progress=on_progress
+        model,
+        [prompt.token_ids for prompt in exam.prompts],
+        drawing,
+        end_ids=end_ids,
+        limits=scorer.limits,
+        on_progress=on_progress,
     )
     sequences = [
         Tokens(prompt.token_ids, tuple(token_ids))
@@ -275,14 +281,16 @@ def sample_of(
     )
 
 
-def probe_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, exam: Examination) -> list[ProbeAnswer]:
+def probe_answers(scorer: Scorer, tokenizer: PreTrainedTokenizerBase, exam: Examination) -> list[ProbeAnswer]:
     """The greedy completion of every probe prompt, and whether it passes."""
+    model = scorer.model
     end_ids = end_token_ids(tokenizer, model.config, model.generation_config)
     most, seed = exam.request.sampling.max_tokens, exam.request.seed
     drawing = Drawing(copies=1, temperature=0.0, top_p=1.0, max_tokens=most, seed=seed)
     prompts = [asked.token_ids for asked in exam.probes]
     answers: list[ProbeAnswer] = []
-    for asked, drawn in zip(exam.probes, draw_completions(model, prompts, drawing, end_ids=end_ids), strict=True):
+    completions = draw_completions(model, prompts, drawing, end_ids=end_ids, limits=scorer.limits)
+    for asked, drawn in zip(exam.probes, completions, strict=True):
         text = completion_text(tokenizer, [token for token in drawn[0] if token not in end_ids])
         answers.append(ProbeAnswer(text=text, passed=probe_passed(asked.probe, text)))
     return answers
@@ -336,9 +344,10 @@ def evaluate_versions(request: RunRequest, *, before: Path, after: Path) -> Repo
     exam = examination(request, snapshot, held_out, tokenizer, max_tokens=limit)
     hashes = {"start": weights_sha256(before), "model": weights_sha256(after), "reference": request.reference.sha256}
     is_reference = hashes["start"] == request.reference.sha256
-    frozen = fitting_scorer(reference)
-    earlier = measure(fitting_scorer(model), tokenizer, None if is_reference else frozen, exam)
-    later = measure(fitting_scorer(load_model(after)[0]), tokenizer, frozen, exam)
+    frozen, first, second = (fitting_scorer(each) for each in (reference, model, load_model(after)[0]))
+    frozen.limits = first.limits = second.limits = fitting_limits(frozen)
+    earlier = measure(first, tokenizer, None if is_reference else frozen, exam)
+    later = measure(second, tokenizer, frozen, exam)
     return Report(
         run_id=request.run_id,
         state=Outcome.SUCCEEDED,

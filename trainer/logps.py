@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from trainer.completion_head import completion_logps
+from trainer.completion_head import Distributions, completion_logps
 from trainer.contract.run import Matrices
 from trainer.errors import ModelError, NotNumbersError
 from trainer.matrices import multiplied_by
@@ -86,39 +86,45 @@ class Scorer:
         """How many tokens the head scores."""
         return vocabulary_size(self.model)
 
-    def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
-        """One forward over the trees; `reference_logps` are the reference's `distributions` of the same trees."""
+    def score(self, trees: Sequence[Tree], reference: Distributions | None = None) -> Scores:
+        """One forward over the trees; `reference` says what the reference does of the same trees."""
         pack = self._laid_out(trees)
         found = self._forward(trees, pack)
         if self.own_head:
             logps = found.gather(-1, pack.targets.unsqueeze(-1)).squeeze(-1)
             drift = torch.zeros_like(logps)
-            if reference_logps is not None:
-                drift = drift_kl(found, reference_logps)
+            if reference:
+                drift = drift_kl(found, reference[:])
         else:
             head: Any = self.model.get_output_embeddings()
             bias = getattr(head, "bias", None)
             bias = None if bias is None else self._cast(bias)
             weight = self._cast(head.weight)
-            logps, drift = completion_logps(found, weight, bias, pack.targets, reference_logps, matrices=self.matrices)
+            logps, drift = completion_logps(
+                found,
+                weight,
+                bias,
+                pack.targets,
+                reference,
+                matrices=self.matrices,
+                most_kept=self.limits.logits,
+            )
         return Scores(logps=pack.summed(logps), drift=drift, offsets=pack.offsets)
 
     @torch.no_grad()
-    def distributions(self, trees: Sequence[Tree]) -> Tensor:
-        """Log-probabilities of the whole vocabulary at each completion token, shape (tokens, vocabulary)."""
+    def distributions(self, trees: Sequence[Tree]) -> Distributions:
+        """Log-probabilities of the whole vocabulary at each completion token."""
         found = self._forward(trees, self._laid_out(trees))
-        return found if self.own_head else self.distributions_from(found)
+        return Distributions(found) if self.own_head else self.distributions_from(found)
 
     @torch.no_grad()
     def hidden(self, trees: Sequence[Tree]) -> Tensor:
         """What the head is given at each completion token, shape (tokens, width); of a head that is one matrix."""
         return self._forward(trees, self._laid_out(trees))
 
-    @torch.no_grad()
-    def distributions_from(self, hidden: Tensor) -> Tensor:
-        """The `distributions` of tokens from their `hidden`, shape (tokens, vocabulary)."""
-        head: Any = self.model.get_output_embeddings()
-        return torch.log_softmax(_wide(head(hidden.to(head.weight.dtype))), dim=-1)
+    def distributions_from(self, hidden: Tensor) -> Distributions:
+        """The `distributions` of tokens from their `hidden`."""
+        return Distributions(hidden, self.model.get_output_embeddings())
 
     @torch.no_grad()
     def sequence_logps(self, sequences: Sequence[Tokens]) -> list[float]:

@@ -6,14 +6,16 @@ of a gradient, so a run taken up again must not measure anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
+from transformers import DynamicCache, PreTrainedModel
 
 from trainer.allocator import give_back_freed_memory
+from trainer.completion_head import Distributions
 from trainer.contract.base import Contract
 from trainer.models import context_tokens
 from trainer.packing import Tree
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 SHARE = 0.5
 """Of the memory that is left, for what is kept between forward and backward; the rest is for what passes."""
-BYTES_PER_LOGIT = 4
+REFERENCE_SHARE = 0.25
+"""Of the memory that is left, the most for what is kept of the reference throughout."""
+REFERENCE_BYTES = 512 * 2**20
+"""The most that is kept of it, however much is left."""
+BYTES_OF_A_NUMBER = 4
 _LEAST_TOKENS, _LEAST_LOGITS = 256, 1_000_000
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -34,13 +40,18 @@ class Limits(Contract):
     tokens: Annotated[int, Field(ge=1)] = 16_384
     """Read at once, padding included."""
     logits: Annotated[int, Field(ge=1)] = 64_000_000
-    """Numbers that the head produces at once: completion tokens times vocabulary."""
+    """Numbers that the head produces at once and keeps: completion tokens times vocabulary."""
+    reference_bytes: Annotated[int, Field(ge=0)] = REFERENCE_BYTES
+    """For what is kept of the reference's distributions over the training completions."""
+    drawn_tokens: Annotated[int, Field(ge=1)] = 65_536
+    """In the caches of all completions that are drawn at once, prompts included."""
     recompute: bool = False
     """Whether layers keep nothing for the backward pass but what they were given (gradient checkpointing)."""
 
     def halved(self) -> Limits:
-        """Half of both, for when memory ran out, and layers that keep less."""
-        return Limits(tokens=max(1, self.tokens // 2), logits=max(1, self.logits // 2), recompute=True)
+        """Half of what is computed at once, for when memory ran out, and layers that keep less."""
+        halves = {"tokens": max(1, self.tokens // 2), "logits": max(1, self.logits // 2)}
+        return self.model_copy(update={**halves, "recompute": True})
 
     @property
     def can_be_halved(self) -> bool:
@@ -53,29 +64,45 @@ MOST_ON_A_GPU = Limits(tokens=65_536, logits=1_000_000_000)
 
 
 def fitting_limits(
-    scorer: Scorer, trees: Sequence[Tree] = (), *, device: torch.device | None = None, shares: int = 1
+    scorer: Scorer,
+    trees: Sequence[Tree] = (),
+    *,
+    drifts: bool = False,
+    device: torch.device | None = None,
+    shares: int = 1,
 ) -> Limits:
     """What memory allows now, at most the defaults: more would be no faster.
 
-    Gradients and their two moments, of what is trained, come first. Where the longest of `trees`, which is never
-    divided, does not fit, layers keep less. A model that is yet to go to `device`, one of so many `shares` of it, takes
-    room there too.
+    What training takes however little goes through at once comes first (`fixed_bytes`), then what is kept of a
+    reference, where the loss `drifts` from one. Where the longest of `trees`, which is never divided, does not fit,
+    layers keep less. A model that is yet to go to `device`, one of so many `shares` of it, takes room there too.
     """
     device = device or scorer.model.device
     most = MOST_ON_A_GPU if device.type == "cuda" else Limits()
-    trained = sum(parameter.nbytes for parameter in scorer.model.parameters() if parameter.requires_grad)
     is_there = device.type == scorer.model.device.type
     to_come = 0 if is_there else sum(weight.nbytes for weight in scorer.model.parameters())
-    room = int(SHARE * max(0, bytes_left(device) - (3 * trained + 2 * to_come) // shares))
+    left = max(0, bytes_left(device) - (fixed_bytes(scorer.model) + 2 * to_come) // shares)
+    of_reference = min(REFERENCE_BYTES, int(REFERENCE_SHARE * left))
+    room = int(SHARE * (left - (of_reference if drifts else 0)))
     each = bytes_per_token(scorer)
+    drawn_token = max(1, bytes_in_cache(scorer.model) + each // scorer.model.config.get_text_config().num_hidden_layers)
     recompute = max((scorer.read_tokens([tree]) for tree in trees), default=0) * each > room // 2
     if recompute:
         each = _recomputed_bytes_per_token(scorer, each)
     return Limits(
         tokens=min(most.tokens, max(_LEAST_TOKENS, room // 2 // max(1, each))),
-        logits=min(most.logits, max(_LEAST_LOGITS, room // 2 // BYTES_PER_LOGIT)),
+        logits=min(most.logits, max(_LEAST_LOGITS, room // 2 // bytes_per_logit(scorer, drifts=drifts))),
+        reference_bytes=of_reference,
+        drawn_tokens=min(most.drawn_tokens, max(_LEAST_TOKENS, room // drawn_token)),
         recompute=recompute,
     )
+
+
+def fixed_bytes(model: PreTrainedModel) -> int:
+    """What training takes beside the model: gradients and their two moments, and the largest gradient twice more, as a
+    matrix that is both embedding and head gets it from either end before they are added up."""
+    trained = [int(parameter.nbytes) for parameter in model.parameters() if parameter.requires_grad]
+    return 3 * sum(trained) + 2 * max(trained, default=0)
 
 
 def _recomputed_bytes_per_token(scorer: Scorer, kept: int) -> int:
@@ -90,13 +117,47 @@ def bytes_per_token(scorer: Scorer) -> int:
 
     The difference between a longer prompt and a shorter one, with the same completion.
     """
-    long = min(40, context_tokens(scorer.model) - 2)
+    return _growth(scorer.model, lambda count: _kept_bytes(scorer, Tree(tuple(range(count)), ((1, 2),))))
+
+
+def bytes_per_logit(scorer: Scorer, *, drifts: bool) -> int:
+    """What is kept of each number that the head produces: the difference between a longer completion and a shorter one.
+
+    Where the loss `drifts` from a reference, the reference's are among it. A head that is the model's own has gradients
+    of that size beside.
+    """
+
+    def kept(count: int) -> int:
+        tree = Tree((1,), (tuple(range(count)),))
+        return _kept_bytes(scorer, tree, scorer.distributions([tree]) if drifts else None)
+
+    of_head = (_growth(scorer.model, kept) - bytes_per_token(scorer)) // scorer.vocabulary
+    return max(BYTES_OF_A_NUMBER, of_head + (2 * BYTES_OF_A_NUMBER if scorer.own_head else 0))
+
+
+@torch.no_grad()
+def bytes_in_cache(model: PreTrainedModel) -> int:
+    """What is kept of a token while completions are drawn: its keys and values."""
+
+    def kept(count: int) -> int:
+        cache = DynamicCache(config=model.config)
+        model.base_model(
+            input_ids=torch.arange(count, device=model.device)[None], past_key_values=cache, use_cache=True
+        )
+        held = [value for layer in cache.layers for value in vars(layer).values()]
+        return sum(tensor.nbytes for tensor in held if isinstance(tensor, torch.Tensor))
+
+    return _growth(model, kept)
+
+
+def _growth(model: PreTrainedModel, kept: Callable[[int], int]) -> int:
+    """By how many bytes what is kept grows with a token."""
+    long = min(40, context_tokens(model) - 2)
     short = max(1, long // 5)
-    kept = [_kept_bytes(scorer, Tree(tuple(range(count)), ((1, 2),))) for count in (short, long)]
-    return (kept[1] - kept[0]) // max(1, long - short)
+    return (kept(long) - kept(short)) // max(1, long - short)
 
 
-def _kept_bytes(scorer: Scorer, tree: Tree) -> int:
+def _kept_bytes(scorer: Scorer, tree: Tree, reference: Distributions | None = None) -> int:
     seen: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -105,7 +166,7 @@ def _kept_bytes(scorer: Scorer, tree: Tree) -> int:
 
     weights = {parameter.untyped_storage().data_ptr() for parameter in scorer.model.parameters()}
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
-        scorer.score([tree])
+        scorer.score([tree], reference)
     return sum(count for place, count in seen.items() if place not in weights)
 
 

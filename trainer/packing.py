@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from trainer.segments import Layout, Trunk, layout_of
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -175,13 +178,13 @@ def _pack(  # noqa: PLR0917
     )
 
 
-def runs_that_fit(trees: Iterable[Tree], fits: Callable[[Sequence[Tree]], bool]) -> Iterator[list[Tree]]:
-    """The trees, in order, in runs that fit; one tree at the least, which is never divided."""
-    run: list[Tree] = []
-    for tree in trees:
-        if run and not fits([*run, tree]):
+def runs_that_fit(items: Iterable[Item], fits: Callable[[list[Item]], bool]) -> Iterator[list[Item]]:
+    """The items, in order, in runs that fit; one at the least, which is never divided."""
+    run: list[Item] = []
+    for item in items:
+        if run and not fits([*run, item]):
             yield run
             run = []
-        run.append(tree)
+        run.append(item)
     if run:
         yield run

@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.completion_head import Distributions
 from trainer.contract.files import write_whole
 from trainer.logps import Scorer
+from trainer.memory import REFERENCE_BYTES
 from trainer.packing import Tokens, Tree, trees_of
-
-KEPT_BYTES = 512 * 2**20
-"""Most memory for what is kept of the reference's distributions over the training completions."""
 
 LogpTable = dict[str, float]
 """log p(completion | prompt) in nats by `sequence_key`."""
@@ -55,11 +54,11 @@ class Reference:
         """Whether `distributions` takes a forward of the model."""
         return self.kept == Kept()
 
-    def distributions(self, trees: Sequence[Tree]) -> Tensor:
-        """Log-probabilities of the vocabulary at each completion token of the trees, shape (tokens, vocabulary)."""
+    def distributions(self, trees: Sequence[Tree]) -> Distributions:
+        """Log-probabilities of the vocabulary at each completion token of the trees."""
         sequences = [sequence for tree in trees for sequence in tree.sequences]
         if self.kept.distributions is not None:
-            return torch.cat([self.kept.distributions[sequence] for sequence in sequences])
+            return Distributions(torch.cat([self.kept.distributions[sequence] for sequence in sequences]))
         if self.kept.hidden is not None:
             return self.scorer.distributions_from(torch.cat([self.kept.hidden[sequence] for sequence in sequences]))
         return self.scorer.distributions(trees)
@@ -72,7 +71,7 @@ def prepare_reference(
     table: LogpTable,
     with_distributions_of: Iterable[Tokens],
     on_progress: Callable[[float], None],
-    most_bytes: int = KEPT_BYTES,
+    most_bytes: int = REFERENCE_BYTES,
 ) -> tuple[Reference, LogpTable]:
     """The reference with all that it says about `sequences`, and the log-probabilities that `table` lacked.
 
@@ -91,7 +90,7 @@ def keep_distributions(
     sequences: Iterable[Tokens],
     *,
     on_progress: Callable[[float], None],
-    most_bytes: int = KEPT_BYTES,
+    most_bytes: int = REFERENCE_BYTES,
 ) -> Kept:
     """What the drift term will compare with. It is computed apart from the log-probabilities of the rest: in which
     batch, and so to the last bit, must not depend on what is known of those."""
@@ -100,7 +99,7 @@ def keep_distributions(
     head: Any = scorer.model.get_output_embeddings()
     vocabulary, width = head.weight.shape
     if tokens * vocabulary * 4 <= most_bytes:
-        return Kept(distributions=_kept(scorer, scorer.distributions, drifting, on_progress))
+        return Kept(distributions=_kept(scorer, lambda trees: scorer.distributions(trees)[:], drifting, on_progress))
     if not scorer.own_head and tokens * width * head.weight.element_size() <= most_bytes:
         return Kept(hidden=_kept(scorer, scorer.hidden, drifting, on_progress))
     return Kept()

@@ -98,7 +98,8 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
         findings.exam = exam
         if exam.left_out:
             recorder.row(0.5, message=exam.left_out)
-        limits = kept_limits(checkpoints, models.policy, found, ranks)
+        drifts = request.hyperparameters.drift_weight > 0
+        limits = kept_limits(checkpoints, models.policy, found, drifts=drifts, ranks=ranks)
         models.policy.limits = models.reference.limits = limits
         models.policy.matrices = models.reference.matrices = kept_matrices(checkpoints, models.policy, request)
         _share_out(models, ranks)
@@ -244,13 +245,13 @@ def material_of(
     return found
 
 
-def kept_limits(checkpoints: Path, policy: Scorer, found: Material, ranks: Ranks = ALONE) -> Limits:
+def kept_limits(checkpoints: Path, policy: Scorer, found: Material, *, drifts: bool, ranks: Ranks = ALONE) -> Limits:
     """How much goes through a model at once: as when the run first started, else what memory allows now."""
     path = checkpoints / LIMITS_FILE
     if not path.is_file():
         trees = [group.tree for group in (*found.train, *found.demonstrations)]
         shares = ranks.count if ranks.sharded else 1
-        write_json(path, fitting_limits(policy, trees, device=fitting_device(), shares=shares))
+        write_json(path, fitting_limits(policy, trees, drifts=drifts, device=fitting_device(), shares=shares))
     return read_json(path, Limits)
 
 
@@ -348,4 +349,5 @@ def kept_distributions(
             models.reference,
             found.preferred if request.hyperparameters.drift_weight > 0 else [],
             on_progress=on_progress,
+            most_bytes=models.reference.limits.reference_bytes,
         )

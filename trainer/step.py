@@ -130,6 +130,7 @@ def _summed_gradients(
         _add_up(figures, {"loss": loss, **terms})
         _add_up(figures, {name: value / judged for name, value in losses.watched.items()})
         _add_up(figures, {"reward": losses.rewards / completions})
+        del losses, terms, loss  # and all that they hold of this part, before the next one takes its place
     for _ in range(lacking):
         if objective.drift_weight > 0 and reference.reads_anew:
             lend(reference.scorer.model)

@@ -84,7 +84,13 @@ class Watcher:
         began = time.monotonic()
         model = self._policy.model
         end_ids = end_token_ids(self._tokenizer, model.config, model.generation_config)
-        drawn = draw_completions(model, [p.token_ids for p in self._prompts], self._drawing, end_ids=end_ids)
+        drawn = draw_completions(
+            model,
+            [prompt.token_ids for prompt in self._prompts],
+            self._drawing,
+            end_ids=end_ids,
+            limits=self._policy.limits,
+        )
         sequences = [
             Tokens(prompt.token_ids, tuple(token_ids))
             for prompt, completions in zip(self._prompts, drawn, strict=True)

@@ -14,10 +14,9 @@ from tests.factories.serving import random_model
 from tests.trainer.test_loop import dpo, pair, ranking, reference_for
 from trainer.adapters import new_adapter, train_adapter_alone
 from trainer.logps import fitting_scorer
-from trainer.memory import Limits
+from trainer.memory import REFERENCE_BYTES, Limits
 from trainer.rankings import Verdict
 from trainer.ranks import Ranks, joined
-from trainer.reference import KEPT_BYTES
 from trainer.sharding import keep_together, reshard, shard, whole
 from trainer.step import training_step
 
@@ -44,7 +43,7 @@ def two_steps(count: int, layout: str, ranks: Ranks) -> dict[str, Any]:
         train_adapter_alone(model)
     scorer = fitting_scorer(model)
     scorer.limits = Limits(tokens=40)
-    reference = reference_for(groups, most_bytes=0 if "anew" in layout else KEPT_BYTES)
+    reference = reference_for(groups, most_bytes=0 if "anew" in layout else REFERENCE_BYTES)
     if ranks.sharded:
         shard(model, ranks, announced_as=None)
         shard(reference.scorer.model, ranks, announced_as=None)

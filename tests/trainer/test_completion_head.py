@@ -1,11 +1,13 @@
 """The head on completion tokens alone, against what autograd makes of the plain formulas."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
 from trainer import completion_head
-from trainer.completion_head import completion_logps
+from trainer.completion_head import Distributions, completion_logps
 from trainer.objectives.terms import drift_kl
 
 
@@ -34,8 +36,7 @@ def test_values_and_gradients_are_those_of_the_formulas(
     *, bias: bool, kept: bool, drifting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completion_head, "PIECE_LOGITS", {"cpu": 23 * 4})
-    if not kept:
-        monkeypatch.setattr(completion_head, "KEPT_LOGITS", {"cpu": 0})
+    monkeypatch.setattr(completion_head, "PASSING_LOGITS", {"cpu": 23 * 3})
     inputs = some_inputs(bias=bias)
     targets = torch.randint(0, 23, (11,), generator=torch.Generator().manual_seed(4))
     reference = torch.randn(11, 23, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).log_softmax(-1)
@@ -43,8 +44,8 @@ def test_values_and_gradients_are_those_of_the_formulas(
     wanted = [each for each in inputs.values() if each is not None]
     gradients = []
     values = []
-    for compute in (plainly, completion_logps):
-        given = reference if drifting or compute is plainly else None
+    for compute in (plainly, partial(completion_logps, most_kept=1000 if kept else 0)):
+        given = reference if compute is plainly else Distributions(reference) if drifting else None
         logps, drift = compute(*inputs.values(), targets, given)
         loss = (weights[0] * logps).sum() + ((weights[1] * drift).sum() if drifting else 0)
         gradients.append(torch.autograd.grad(loss, wanted))

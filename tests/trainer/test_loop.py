@@ -11,11 +11,11 @@ from trainer.contract.run import Hyperparameters, Method
 from trainer.errors import DivergedError
 from trainer.groups import Group
 from trainer.logps import Scorer, fitting_scorer
-from trainer.memory import Limits
+from trainer.memory import REFERENCE_BYTES, Limits
 from trainer.phases import Phase, batch_indices, limited, phase_at, rate_factor
 from trainer.preferences import Objective
 from trainer.rankings import Verdict
-from trainer.reference import KEPT_BYTES, Reference, prepare_reference
+from trainer.reference import Reference, prepare_reference
 from trainer.step import groups_in_parts, training_step
 
 
@@ -41,7 +41,7 @@ def policy_scorer() -> Scorer:
     return fitting_scorer(random_model(seed=4)[0])
 
 
-def reference_for(groups: list[Group], *, most_bytes: int = KEPT_BYTES) -> Reference:
+def reference_for(groups: list[Group], *, most_bytes: int = REFERENCE_BYTES) -> Reference:
     """A frozen random model that knows all the completions."""
     sequences = [sequence for group in groups for sequence in group.tree.sequences]
     return prepare_reference(
@@ -136,7 +136,7 @@ def test_training_on_a_ranking_brings_its_order_about() -> None:
 def test_the_drift_term_is_the_same_kept_in_memory_or_computed_anew() -> None:
     pairs = [pair(number) for number in range(4)]
     tokens = sum(group.tree.scored_tokens for group in pairs)
-    references = [reference_for(pairs, most_bytes=bytes_kept) for bytes_kept in (KEPT_BYTES, tokens * 4 * 100, 0)]
+    references = [reference_for(pairs, most_bytes=bytes_kept) for bytes_kept in (REFERENCE_BYTES, tokens * 4 * 100, 0)]
     kept = [(each.kept.distributions is not None, each.kept.hidden is not None) for each in references]
     assert kept == [(True, False), (False, True), (False, False)]
     drifts = []

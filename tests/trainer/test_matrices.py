@@ -11,7 +11,7 @@ from tests.trainer.conftest import QUICK, MakeRun, interrupt_at
 from tests.trainer.test_ranks import curve_of
 from tests.trainer.test_run import report_of
 from trainer import completion_head
-from trainer.completion_head import completion_logps
+from trainer.completion_head import Distributions, completion_logps
 from trainer.contract.report import Outcome
 from trainer.contract.run import Matrices
 from trainer.logps import fitting_scorer
@@ -51,7 +51,6 @@ def test_linear_layers_do_go_through_the_other_library() -> None:
 @pytest.mark.parametrize("kept", [0, 10**6])
 @pytest.mark.parametrize("biased", [False, True])
 def test_the_head_is_the_same_by_either(kept: int, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion_head, "KEPT_LOGITS", {"cpu": kept})
     monkeypatch.setattr(completion_head, "PIECE_LOGITS", {"cpu": 40})
     torch.manual_seed(3)
     hidden, weight = torch.randn(7, 6), torch.randn(20, 6)
@@ -61,7 +60,9 @@ def test_the_head_is_the_same_by_either(kept: int, biased: bool, monkeypatch: py
     for matrices in Matrices:
         leaves = [each.clone().requires_grad_() for each in (hidden, weight, *([bias] if bias is not None else []))]
         own_bias = leaves[2] if biased else None
-        logps, drift = completion_logps(leaves[0], leaves[1], own_bias, targets, there, matrices=matrices)
+        logps, drift = completion_logps(
+            leaves[0], leaves[1], own_bias, targets, Distributions(there), matrices=matrices, most_kept=kept
+        )
         (logps.sum() + 2 * drift.sum()).backward()
         found.append([logps.detach(), drift.detach(), *(leaf.grad for leaf in leaves)])
     for one, other in zip(*found, strict=True):

@@ -1,5 +1,7 @@
 """How much goes through a model at once, and what happens where that was too much."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,15 @@ from tests.factories.serving import random_model
 from tests.trainer.test_loop import dpo, pair, policy_scorer, reference_for
 from trainer import memory
 from trainer.logps import Scores, fitting_scorer
-from trainer.memory import Limits, bytes_left, bytes_per_token, fitting_limits, ran_out_of_memory
+from trainer.memory import (
+    Limits,
+    bytes_in_cache,
+    bytes_left,
+    bytes_per_logit,
+    bytes_per_token,
+    fitting_limits,
+    ran_out_of_memory,
+)
 from trainer.packing import Tree
 from trainer.step import groups_in_parts, training_step
 
@@ -28,14 +38,38 @@ def test_limits_follow_from_what_is_left_and_are_never_more_than_is_of_use(monke
     scorer = policy_scorer()
     assert fitting_limits(scorer) == Limits()
     of_training = 3 * sum(parameter.nbytes for parameter in scorer.model.parameters())  # gradients and two moments
+    largest = max(parameter.nbytes for parameter in scorer.model.parameters())
     left = 4 * 5000 * bytes_per_token(scorer)
-    monkeypatch.setattr(memory, "bytes_left", lambda device: left + of_training)
+    monkeypatch.setattr(memory, "bytes_left", lambda device: left + of_training + 2 * largest)
     assert fitting_limits(scorer).tokens == 5000
+    assert fitting_limits(scorer, drifts=True).tokens == 3750, "a quarter is the reference's"
+    assert fitting_limits(scorer, drifts=True).reference_bytes == left // 4
     scorer.model.requires_grad_(False)
     monkeypatch.setattr(memory, "bytes_left", lambda device: left)
     assert fitting_limits(scorer).tokens == Limits().tokens, "a frozen model keeps nothing"
     monkeypatch.setattr(memory, "bytes_left", lambda device: 0)
-    assert fitting_limits(scorer) == Limits(tokens=256, logits=1_000_000)
+    assert fitting_limits(scorer) == Limits(tokens=256, logits=1_000_000, reference_bytes=0, drawn_tokens=256)
+
+
+def test_what_is_kept_is_counted_by_the_number() -> None:
+    scorer = policy_scorer()
+    assert bytes_per_logit(scorer, drifts=False) == 4, "become their own gradient in place"
+    assert bytes_per_logit(scorer, drifts=True) == 8, "and the reference's"
+    capped = fitting_scorer(random_model(architecture="gemma2")[0])
+    assert capped.own_head
+    assert bytes_per_logit(capped, drifts=True) > 16
+    # Keys and values of two layers, whose four heads of queries share two of keys, each eight wide.
+    assert bytes_in_cache(scorer.model) == 2 * 2 * 2 * 8 * 4
+
+
+def test_training_and_drawing_stay_within_the_memory_that_is_left() -> None:
+    def peak(how: str, allowed: int) -> int:
+        command = [sys.executable, "-m", "tests.trainer.memory_program", how, str(allowed)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    allowed = 200 * 2**20
+    assert peak("fitting", allowed) < allowed
+    assert peak("as much as is of use", allowed) > 2 * allowed
 
 
 def test_a_control_group_leaves_less_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from trainer.contract.report import Outcome
 from trainer.contract.run import Matrices
 from trainer.drawing import Drawing, draw_completions
 from trainer.logps import Scorer, fitting_scorer
-from trainer.memory import Limits, bytes_per_token, fitting_limits
+from trainer.memory import Limits, bytes_per_token, fitting_limits, fixed_bytes
 from trainer.run import ExitCode, run
 
 RECOMPUTING = Limits(recompute=True)
@@ -94,9 +94,8 @@ def test_a_model_that_recomputes_still_draws_with_its_cache() -> None:
 def test_layers_recompute_where_the_longest_tree_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = trained("llama", adapter=True)
     longest = max(tree.read_tokens for tree in TREES)
-    owed = 3 * sum(each.nbytes for each in scorer.model.parameters() if each.requires_grad)
     for tokens, expected in ((longest, False), (longest - 1, True)):
-        left = owed + 4 * tokens * bytes_per_token(scorer)
+        left = fixed_bytes(scorer.model) + 4 * tokens * bytes_per_token(scorer)
         monkeypatch.setattr(memory, "bytes_left", lambda device, left=left: left)
         assert fitting_limits(scorer, TREES).recompute is expected
     assert not fitting_limits(scorer).recompute

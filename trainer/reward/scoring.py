@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainer.completion_head import Distributions
 from trainer.errors import ModelError
 from trainer.logps import Scorer, Scores
 from trainer.packing import Pack, Tokens, Tree, packed, padded
@@ -30,7 +31,12 @@ class RewardScorer(Scorer):
     def __init__(self, model: PreTrainedModel, *, in_trees: bool, autocast: torch.dtype | None = None) -> None:
         super().__init__(model, in_trees=in_trees, own_head=False, autocast=autocast)
 
-    def score(self, trees: Sequence[Tree], reference_logps: Tensor | None = None) -> Scores:
+    @property
+    def vocabulary(self) -> int:
+        """Its head produces one number."""
+        return 1
+
+    def score(self, trees: Sequence[Tree], reference: Distributions | None = None) -> Scores:
         """The rewards of the trees' completions, as `logps`; no drift, which rewards do not have."""
         head: Any = self.model.get_submodule(HEAD)
         rewards: Tensor = head(self.at_ends(trees).to(head.weight.dtype)).squeeze(-1).double()

@@ -65,7 +65,7 @@ def carry_out_reward_model(
         refuse_full_disk(folder, model, Plan(Tuning.FULL, request.start, start_folder, merged=False), request.budget)
         scorer = fitting_reward_scorer(model, autocast=autocast_dtype(device))
         found = material_of(request, snapshot, scorer, tokenizer, findings)
-        scorer.limits = kept_limits(checkpoints, scorer, found)
+        scorer.limits = kept_limits(checkpoints, scorer, found, drifts=False)
         scorer.matrices = kept_matrices(checkpoints, scorer, request)
     passing(Step.TRAINING_LOADED)
     with recorder.stage(Stage.BEFORE, f"Measuring a fresh head on {len(found.held_out)} held-out pairs."):
