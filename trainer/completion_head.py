@@ -101,6 +101,7 @@ class _Head(torch.autograd.Function):
                 logps[tokens] = at_target - masses[tokens]
                 if keeps:
                     totals[tokens] = total
+            del found, there  # before those of the next piece take their place
         if reference:
             drift += masses
         ctx.reference = reference
@@ -136,6 +137,7 @@ class _Head(torch.autograd.Function):
                 of_weight = _summed_product(of_weight, of_logits.t(), hidden[piece], ctx.matrices)
             if of_bias is not None:
                 of_bias += of_logits.sum(0)
+            del found, there, of_logits
         return of_hidden, of_weight, of_bias, None, None, None, None
 
 

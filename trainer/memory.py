@@ -29,6 +29,8 @@ REFERENCE_SHARE = 0.25
 """Of the memory that is left, the most for what is kept of the reference throughout."""
 REFERENCE_BYTES = 512 * 2**20
 """The most that is kept of it, however much is left."""
+HEAP_BYTES = 128 * 2**20
+"""What libraries take as they are first used, and what lies between allocations, in a run of any size."""
 BYTES_OF_A_NUMBER = 4
 _LEAST_TOKENS, _LEAST_LOGITS = 256, 1_000_000
 _CGROUP = Path("/sys/fs/cgroup")
@@ -73,15 +75,13 @@ def fitting_limits(
 ) -> Limits:
     """What memory allows now, at most the defaults: more would be no faster.
 
-    What training takes however little goes through at once comes first (`fixed_bytes`), then what is kept of a
+    What training takes however little goes through at once comes first (`bytes_to_train_in`), then what is kept of a
     reference, where the loss `drifts` from one. Where the longest of `trees`, which is never divided, does not fit,
-    layers keep less. A model that is yet to go to `device`, one of so many `shares` of it, takes room there too.
+    layers keep less.
     """
     device = device or scorer.model.device
     most = MOST_ON_A_GPU if device.type == "cuda" else Limits()
-    is_there = device.type == scorer.model.device.type
-    to_come = 0 if is_there else sum(weight.nbytes for weight in scorer.model.parameters())
-    left = max(0, bytes_left(device) - (fixed_bytes(scorer.model) + 2 * to_come) // shares)
+    left = max(0, bytes_to_train_in(scorer.model, device, shares))
     of_reference = min(REFERENCE_BYTES, int(REFERENCE_SHARE * left))
     room = int(SHARE * (left - (of_reference if drifts else 0)))
     each = bytes_per_token(scorer)
@@ -98,11 +98,23 @@ def fitting_limits(
     )
 
 
-def fixed_bytes(model: PreTrainedModel) -> int:
-    """What training takes beside the model: gradients and their two moments, and the largest gradient twice more, as a
-    matrix that is both embedding and head gets it from either end before they are added up."""
+def bytes_to_train_in(model: PreTrainedModel, device: torch.device, shares: int = 1) -> int:
+    """What is left beside all that training takes however little goes through at once; below zero where that lacks.
+
+    A model that is yet to go to `device`, one of so many `shares` of it, takes room there too, and its reference.
+    """
+    is_there = device.type == model.device.type
+    to_come = 0 if is_there else sum(weight.nbytes for weight in model.parameters())
+    heap = HEAP_BYTES if device.type == "cpu" else 0
+    return bytes_left(device) - heap - (fixed_bytes(model, device) + 2 * to_come) // shares
+
+
+def fixed_bytes(model: PreTrainedModel, device: torch.device) -> int:
+    """What training takes beside what the model does already: gradients and their two moments, and the largest gradient
+    twice more, as a matrix that is both embedding and head gets one from either end before they are added up. On a CPU
+    weights are pages of their file until an update writes to them."""
     trained = [int(parameter.nbytes) for parameter in model.parameters() if parameter.requires_grad]
-    return 3 * sum(trained) + 2 * max(trained, default=0)
+    return (3 + (device.type == "cpu")) * sum(trained) + 2 * max(trained, default=0)
 
 
 def _recomputed_bytes_per_token(scorer: Scorer, kept: int) -> int:

@@ -36,7 +36,7 @@ from trainer.logps import Scorer, fitting_scorer
 from trainer.loop import train, watched_pairs
 from trainer.material import Material, Tokenizing, material_for, phases_of, require_something
 from trainer.matrices import fitting_matrices
-from trainer.memory import Limits, fitting_limits
+from trainer.memory import Limits, bytes_to_train_in, fitting_limits
 from trainer.models import context_tokens
 from trainer.ranks import ALONE, Ranks
 from trainer.record import Recorder, say
@@ -250,8 +250,14 @@ def kept_limits(checkpoints: Path, policy: Scorer, found: Material, *, drifts: b
     path = checkpoints / LIMITS_FILE
     if not path.is_file():
         trees = [group.tree for group in (*found.train, *found.demonstrations)]
-        shares = ranks.count if ranks.sharded else 1
-        write_json(path, fitting_limits(policy, trees, drifts=drifts, device=fitting_device(), shares=shares))
+        device, shares = fitting_device(), ranks.count if ranks.sharded else 1
+        lacking = -bytes_to_train_in(policy.model, device, shares)
+        if lacking > 0:
+            say(
+                f"Training takes {lacking / 1e6:,.0f} MB more than the memory that is left, however little goes "
+                "through at once. Should the run be ended for that, give it more memory, or train an adapter (LoRA)."
+            )
+        write_json(path, fitting_limits(policy, trees, drifts=drifts, device=device, shares=shares))
     return read_json(path, Limits)
 
 

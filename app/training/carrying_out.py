@@ -228,9 +228,9 @@ def _start_again(
         ended = f" (exit status {status})" if status is not None else ""
         raise Conflict(
             _(
-                "The trainer died %(times)s times at the same place without a report%(ended)s. Often "
-                "that is memory: free some, or start a new run with fewer pairs per step. The log ends "
-                "with:\n%(log)s",
+                "The trainer died %(times)s times at the same place without a report%(ended)s. Often that is "
+                "memory: free some, or start a new run that trains an adapter (LoRA) or has a lower max_tokens. The "
+                "log ends with:\n%(log)s",
                 times=MOST_STARTS_IN_VAIN + 1,
                 ended=ended,
                 log=end_of_log(folder / LOG_FILE, characters=1200) or "(nothing)",

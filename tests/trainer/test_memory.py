@@ -37,15 +37,16 @@ def test_a_token_takes_as_much_as_is_kept_of_it_and_twice_that_in_float64() -> N
 def test_limits_follow_from_what_is_left_and_are_never_more_than_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = policy_scorer()
     assert fitting_limits(scorer) == Limits()
-    of_training = 3 * sum(parameter.nbytes for parameter in scorer.model.parameters())  # gradients and two moments
+    # Gradients, two moments, and the weights themselves, which so far are pages of a file.
+    of_training = 4 * sum(parameter.nbytes for parameter in scorer.model.parameters())
     largest = max(parameter.nbytes for parameter in scorer.model.parameters())
     left = 4 * 5000 * bytes_per_token(scorer)
-    monkeypatch.setattr(memory, "bytes_left", lambda device: left + of_training + 2 * largest)
+    monkeypatch.setattr(memory, "bytes_left", lambda device: memory.HEAP_BYTES + of_training + 2 * largest + left)
     assert fitting_limits(scorer).tokens == 5000
     assert fitting_limits(scorer, drifts=True).tokens == 3750, "a quarter is the reference's"
     assert fitting_limits(scorer, drifts=True).reference_bytes == left // 4
     scorer.model.requires_grad_(False)
-    monkeypatch.setattr(memory, "bytes_left", lambda device: left)
+    monkeypatch.setattr(memory, "bytes_left", lambda device: memory.HEAP_BYTES + left)
     assert fitting_limits(scorer).tokens == Limits().tokens, "a frozen model keeps nothing"
     monkeypatch.setattr(memory, "bytes_left", lambda device: 0)
     assert fitting_limits(scorer) == Limits(tokens=256, logits=1_000_000, reference_bytes=0, drawn_tokens=256)
@@ -67,7 +68,7 @@ def test_training_and_drawing_stay_within_the_memory_that_is_left() -> None:
         command = [sys.executable, "-m", "tests.trainer.memory_program", how, str(allowed)]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    allowed = 200 * 2**20
+    allowed = 300 * 2**20
     assert peak("fitting", allowed) < allowed
     assert peak("as much as is of use", allowed) > 2 * allowed
 

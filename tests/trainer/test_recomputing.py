@@ -95,17 +95,19 @@ def test_layers_recompute_where_the_longest_tree_would_not_fit(monkeypatch: pyte
     scorer = trained("llama", adapter=True)
     longest = max(tree.read_tokens for tree in TREES)
     for tokens, expected in ((longest, False), (longest - 1, True)):
-        left = fixed_bytes(scorer.model) + 4 * tokens * bytes_per_token(scorer)
+        left = memory.HEAP_BYTES + fixed_bytes(scorer.model, scorer.model.device) + 4 * tokens * bytes_per_token(scorer)
         monkeypatch.setattr(memory, "bytes_left", lambda device, left=left: left)
         assert fitting_limits(scorer, TREES).recompute is expected
     assert not fitting_limits(scorer).recompute
 
 
-def test_a_run_short_of_memory_recomputes_and_ends_with_the_same_numbers(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+def test_a_run_short_of_memory_says_so_recomputes_and_ends_with_the_same_numbers(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     plain, short = make_run("plain"), make_run("short")
     assert run(plain) == ExitCode.DONE
+    assert "more than the memory that is left" not in caplog.text
     monkeypatch.setattr(memory, "bytes_left", lambda device: 0)
     seen: list[bool] = []
     through = Scorer.score
@@ -116,6 +118,7 @@ def test_a_run_short_of_memory_recomputes_and_ends_with_the_same_numbers(
 
     monkeypatch.setattr(Scorer, "score", score)
     assert run(short) == ExitCode.DONE
+    assert "more than the memory that is left" in caplog.text
     assert seen.count(True) >= 20
     assert report_of(short).state is Outcome.SUCCEEDED
     losses = [numbers_of(folder)["after"]["preferences"]["accuracy"] for folder in (plain, short)]
