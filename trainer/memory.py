@@ -129,7 +129,7 @@ def bytes_per_token(scorer: Scorer) -> int:
 
     The difference between a longer prompt and a shorter one, with the same completion.
     """
-    return _growth(scorer.model, lambda count: _kept_bytes(scorer, Tree(tuple(range(count)), ((1, 2),))))
+    return _growth(scorer.model, lambda count: _kept_bytes(scorer, Tree((0,) * count, ((0, 0),))))
 
 
 def bytes_per_logit(scorer: Scorer, *, drifts: bool) -> int:
@@ -140,7 +140,7 @@ def bytes_per_logit(scorer: Scorer, *, drifts: bool) -> int:
     """
 
     def kept(count: int) -> int:
-        tree = Tree((1,), (tuple(range(count)),))
+        tree = Tree((0,), ((0,) * count,))
         return _kept_bytes(scorer, tree, scorer.distributions([tree]) if drifts else None)
 
     of_head = (_growth(scorer.model, kept) - bytes_per_token(scorer)) // scorer.vocabulary
@@ -153,9 +153,8 @@ def bytes_in_cache(model: PreTrainedModel) -> int:
 
     def kept(count: int) -> int:
         cache = DynamicCache(config=model.config)
-        model.base_model(
-            input_ids=torch.arange(count, device=model.device)[None], past_key_values=cache, use_cache=True
-        )
+        token_ids = torch.zeros(1, count, dtype=torch.long, device=model.device)
+        model.base_model(input_ids=token_ids, past_key_values=cache, use_cache=True)
         held = [value for layer in cache.layers for value in vars(layer).values()]
         return sum(tensor.nbytes for tensor in held if isinstance(tensor, torch.Tensor))
 

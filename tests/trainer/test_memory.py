@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
-from tests.factories.serving import random_model
+from tests.factories.serving import random_model, tiny_config
 from tests.trainer.test_loop import dpo, pair, policy_scorer, reference_for
 from trainer import memory
 from trainer.logps import Scores, fitting_scorer
@@ -59,6 +60,8 @@ def test_what_is_kept_is_counted_by_the_number() -> None:
     capped = fitting_scorer(random_model(architecture="gemma2")[0])
     assert capped.own_head
     assert bytes_per_logit(capped, drifts=True) > 16
+    few_words = fitting_scorer(AutoModelForCausalLM.from_config(tiny_config("llama", vocabulary=9, context=128)))
+    assert bytes_per_logit(few_words, drifts=True) < 40, "with what is kept of a token, divided by nine"
     # Keys and values of two layers, whose four heads of queries share two of keys, each eight wide.
     assert bytes_in_cache(scorer.model) == 2 * 2 * 2 * 8 * 4
 
@@ -70,7 +73,7 @@ def test_training_and_drawing_stay_within_the_memory_that_is_left() -> None:
 
     allowed = 300 * 2**20
     assert peak("fitting", allowed) < allowed
-    assert peak("as much as is of use", allowed) > 2 * allowed
+    assert peak("as much as is of use", allowed) > 1.5 * allowed
 
 
 def test_a_control_group_leaves_less_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
