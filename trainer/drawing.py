@@ -22,8 +22,7 @@ from trainer.packing import runs_that_fit
 from trainer.serving.sampling import choice_seed, draw_tokens, uniforms
 
 ROWS_PER_BATCH = 256
-LOGITS_PER_STEP = 16_000_000
-"""Most that a step computes at once, however much memory there is."""
+"""Most that are drawn at once, however much memory there is."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def draw_completions(
     ]
     limits = limits or Limits()
     rows.sort(key=lambda row: -len(row.prompt))
-    most_rows = min(ROWS_PER_BATCH, min(LOGITS_PER_STEP, limits.logits) // vocabulary_size(model))
+    most_rows = min(ROWS_PER_BATCH, limits.drawn_logits // vocabulary_size(model))
 
     def fits(batch: list[_Row]) -> bool:
         width = len(batch[0].prompt) + drawing.max_tokens

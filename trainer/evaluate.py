@@ -344,7 +344,8 @@ def evaluate_versions(request: RunRequest, *, before: Path, after: Path) -> Repo
     exam = examination(request, snapshot, held_out, tokenizer, max_tokens=limit)
     hashes = {"start": weights_sha256(before), "model": weights_sha256(after), "reference": request.reference.sha256}
     is_reference = hashes["start"] == request.reference.sha256
-    frozen, first, second = (fitting_scorer(each) for each in (reference, model, load_model(after)[0]))
+    models = (reference, model, load_model(after)[0])
+    frozen, first, second = (fitting_scorer(each.requires_grad_(False)) for each in models)
     frozen.limits = first.limits = second.limits = fitting_limits(frozen)
     earlier = measure(first, tokenizer, None if is_reference else frozen, exam)
     later = measure(second, tokenizer, frozen, exam)

@@ -65,6 +65,9 @@ class Scores:
 class Scorer:
     """Computes log-probabilities of completions in one of the ways above."""
 
+    writes = True
+    """Whether completions can be drawn from its model."""
+
     def __init__(
         self, model: PreTrainedModel, *, in_trees: bool, own_head: bool, autocast: torch.dtype | None = None
     ) -> None:

@@ -32,6 +32,8 @@ REFERENCE_BYTES = 512 * 2**20
 HEAP_BYTES = 128 * 2**20
 """What libraries take as they are first used, and what lies between allocations, in a run of any size."""
 BYTES_OF_A_NUMBER = 4
+BYTES_OF_A_DRAWN_LOGIT = 52
+"""Where a nucleus is so wide that all of the vocabulary is sorted for it, with the numbers of its tokens."""
 _LEAST_TOKENS, _LEAST_LOGITS = 256, 1_000_000
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -47,6 +49,8 @@ class Limits(Contract):
     """For what is kept of the reference's distributions over the training completions."""
     drawn_tokens: Annotated[int, Field(ge=1)] = 65_536
     """In the caches of all completions that are drawn at once, prompts included."""
+    drawn_logits: Annotated[int, Field(ge=1)] = 16_000_000
+    """Numbers that the head produces at once for their next tokens."""
     recompute: bool = False
     """Whether layers keep nothing for the backward pass but what they were given (gradient checkpointing)."""
 
@@ -85,7 +89,8 @@ def fitting_limits(
     of_reference = min(REFERENCE_BYTES, int(REFERENCE_SHARE * left))
     room = int(SHARE * (left - (of_reference if drifts else 0)))
     each = bytes_per_token(scorer)
-    drawn_token = max(1, bytes_in_cache(scorer.model) + each // scorer.model.config.get_text_config().num_hidden_layers)
+    layers = scorer.model.config.get_text_config().num_hidden_layers
+    drawn_token = max(1, each // layers + (bytes_in_cache(scorer.model) if scorer.writes else 0))
     recompute = max((scorer.read_tokens([tree]) for tree in trees), default=0) * each > room // 2
     if recompute:
         each = _recomputed_bytes_per_token(scorer, each)
@@ -93,7 +98,8 @@ def fitting_limits(
         tokens=min(most.tokens, max(_LEAST_TOKENS, room // 2 // max(1, each))),
         logits=min(most.logits, max(_LEAST_LOGITS, room // 2 // bytes_per_logit(scorer, drifts=drifts))),
         reference_bytes=of_reference,
-        drawn_tokens=min(most.drawn_tokens, max(_LEAST_TOKENS, room // drawn_token)),
+        drawn_tokens=min(most.drawn_tokens, max(_LEAST_TOKENS, room // 2 // drawn_token)),
+        drawn_logits=min(most.drawn_logits, max(_LEAST_LOGITS, room // 2 // BYTES_OF_A_DRAWN_LOGIT)),
         recompute=recompute,
     )
 
@@ -106,15 +112,29 @@ def bytes_to_train_in(model: PreTrainedModel, device: torch.device, shares: int 
     is_there = device.type == model.device.type
     to_come = 0 if is_there else sum(weight.nbytes for weight in model.parameters())
     heap = HEAP_BYTES if device.type == "cpu" else 0
-    return bytes_left(device) - heap - (fixed_bytes(model, device) + 2 * to_come) // shares
+    return bytes_left(device) - heap - (fixed_bytes(model) + 2 * to_come) // shares
 
 
-def fixed_bytes(model: PreTrainedModel, device: torch.device) -> int:
+def fixed_bytes(model: PreTrainedModel) -> int:
     """What training takes beside what the model does already: gradients and their two moments, and the largest gradient
-    twice more, as a matrix that is both embedding and head gets one from either end before they are added up. On a CPU
-    weights are pages of their file until an update writes to them."""
-    trained = [int(parameter.nbytes) for parameter in model.parameters() if parameter.requires_grad]
-    return (3 + (device.type == "cpu")) * sum(trained) + 2 * max(trained, default=0)
+    twice more, as a matrix that is both embedding and head gets one from either end before they are added up. Weights
+    that are still pages of the file they came from take memory once an update writes to them."""
+    files = _mapped_files()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    of_a_file = [each for each in trained if any(begin <= each.data_ptr() < end for begin, end in files)]
+    sizes = [int(each.nbytes) for each in trained]
+    return 3 * sum(sizes) + 2 * max(sizes, default=0) + sum(int(each.nbytes) for each in of_a_file)
+
+
+def _mapped_files() -> list[tuple[int, int]]:
+    """Where files lie in this process's memory: begin and end of each; none but on Linux."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    places = [line.split(maxsplit=5) for line in lines]
+    bounds = [place[0].split("-") for place in places if len(place) > 5 and place[5].startswith("/")]
+    return [(int(begin, 16), int(end, 16)) for begin, end in bounds]
 
 
 def _recomputed_bytes_per_token(scorer: Scorer, kept: int) -> int:

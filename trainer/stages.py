@@ -255,7 +255,8 @@ def kept_limits(checkpoints: Path, policy: Scorer, found: Material, *, drifts: b
         if lacking > 0:
             say(
                 f"Training takes {lacking / 1e6:,.0f} MB more than the memory that is left, however little goes "
-                "through at once. Should the run be ended for that, give it more memory, or train an adapter (LoRA)."
+                "through at once. Should the run be ended for that, give it more memory, or train fewer weights "
+                "(LoRA) or a smaller model."
             )
         write_json(path, fitting_limits(policy, trees, drifts=drifts, device=device, shares=shares))
     return read_json(path, Limits)

@@ -229,7 +229,7 @@ def _start_again(
         raise Conflict(
             _(
                 "The trainer died %(times)s times at the same place without a report%(ended)s. Often that is "
-                "memory: free some, or start a new run that trains an adapter (LoRA) or has a lower max_tokens. The "
+                "memory: free some, or start a new run that trains fewer weights (LoRA) or has a lower max_tokens. The "
                 "log ends with:\n%(log)s",
                 times=MOST_STARTS_IN_VAIN + 1,
                 ended=ended,

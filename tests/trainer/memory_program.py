@@ -22,7 +22,8 @@ from trainer.rankings import Verdict
 from trainer.reference import prepare_reference
 from trainer.step import training_step
 
-DRAWING = Drawing(copies=8, temperature=1.0, top_p=1.0, max_tokens=8, seed=1)
+DRAWING = Drawing(copies=32, temperature=1.0, top_p=0.95, max_tokens=8, seed=1)
+"""Of random models, whose nucleus is most of the vocabulary."""
 
 
 def main(how: str, left: int) -> None:

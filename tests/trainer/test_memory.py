@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.factories.serving import random_model, tiny_config
+from tests.factories.serving import byte_tokenizer, random_model, save, tiny_config
 from tests.trainer.test_loop import dpo, pair, policy_scorer, reference_for
 from trainer import memory
 from trainer.logps import Scores, fitting_scorer
@@ -21,8 +21,10 @@ from trainer.memory import (
     bytes_per_logit,
     bytes_per_token,
     fitting_limits,
+    fixed_bytes,
     ran_out_of_memory,
 )
+from trainer.models import load_model
 from trainer.packing import Tree
 from trainer.step import groups_in_parts, training_step
 
@@ -38,8 +40,7 @@ def test_a_token_takes_as_much_as_is_kept_of_it_and_twice_that_in_float64() -> N
 def test_limits_follow_from_what_is_left_and_are_never_more_than_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = policy_scorer()
     assert fitting_limits(scorer) == Limits()
-    # Gradients, two moments, and the weights themselves, which so far are pages of a file.
-    of_training = 4 * sum(parameter.nbytes for parameter in scorer.model.parameters())
+    of_training = 3 * sum(parameter.nbytes for parameter in scorer.model.parameters())  # gradients and two moments
     largest = max(parameter.nbytes for parameter in scorer.model.parameters())
     left = 4 * 5000 * bytes_per_token(scorer)
     monkeypatch.setattr(memory, "bytes_left", lambda device: memory.HEAP_BYTES + of_training + 2 * largest + left)
@@ -50,7 +51,20 @@ def test_limits_follow_from_what_is_left_and_are_never_more_than_is_of_use(monke
     monkeypatch.setattr(memory, "bytes_left", lambda device: memory.HEAP_BYTES + left)
     assert fitting_limits(scorer).tokens == Limits().tokens, "a frozen model keeps nothing"
     monkeypatch.setattr(memory, "bytes_left", lambda device: 0)
-    assert fitting_limits(scorer) == Limits(tokens=256, logits=1_000_000, reference_bytes=0, drawn_tokens=256)
+    assert fitting_limits(scorer) == Limits(
+        tokens=256, logits=1_000_000, reference_bytes=0, drawn_tokens=256, drawn_logits=1_000_000
+    )
+
+
+def test_weights_that_lie_in_their_file_take_memory_once_they_are_trained(tmp_path: Path) -> None:
+    model, _ = pair_of_model = random_model()
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    read_anew = load_model(save(tmp_path / "float32", pair_of_model))[0]
+    assert fixed_bytes(read_anew) == fixed_bytes(model) + weights
+    read_anew.requires_grad_(False)
+    assert fixed_bytes(read_anew) == 0
+    rounded = save(tmp_path / "bfloat16", (random_model()[0].bfloat16(), byte_tokenizer()))
+    assert fixed_bytes(load_model(rounded)[0]) == fixed_bytes(model), "made wider when it was loaded"
 
 
 def test_what_is_kept_is_counted_by_the_number() -> None:

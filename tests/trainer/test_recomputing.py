@@ -95,7 +95,7 @@ def test_layers_recompute_where_the_longest_tree_would_not_fit(monkeypatch: pyte
     scorer = trained("llama", adapter=True)
     longest = max(tree.read_tokens for tree in TREES)
     for tokens, expected in ((longest, False), (longest - 1, True)):
-        left = memory.HEAP_BYTES + fixed_bytes(scorer.model, scorer.model.device) + 4 * tokens * bytes_per_token(scorer)
+        left = memory.HEAP_BYTES + fixed_bytes(scorer.model) + 4 * tokens * bytes_per_token(scorer)
         monkeypatch.setattr(memory, "bytes_left", lambda device, left=left: left)
         assert fitting_limits(scorer, TREES).recompute is expected
     assert not fitting_limits(scorer).recompute

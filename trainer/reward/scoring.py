@@ -28,6 +28,8 @@ _COARSE_TOLERANCE = 0.1
 class RewardScorer(Scorer):
     """Gives a completion's reward wherever a `Scorer` gives its log-probability, so that the loop can train it."""
 
+    writes = False
+
     def __init__(self, model: PreTrainedModel, *, in_trees: bool, autocast: torch.dtype | None = None) -> None:
         super().__init__(model, in_trees=in_trees, own_head=False, autocast=autocast)
 
