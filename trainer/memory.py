@@ -30,7 +30,8 @@ REFERENCE_SHARE = 0.25
 REFERENCE_BYTES = 512 * 2**20
 """The most that is kept of it, however much is left."""
 HEAP_BYTES = 128 * 2**20
-"""What libraries take as they are first used, and what lies between allocations, in a run of any size."""
+"""What libraries take as they are first used, and what lies between allocations: some 140 MB were seen in runs of 22
+million parameters, of which the rest of what is left can bear a little."""
 BYTES_OF_A_NUMBER = 4
 BYTES_OF_A_DRAWN_LOGIT = 52
 """Where a nucleus is so wide that all of the vocabulary is sorted for it, with the numbers of its tokens."""
