@@ -11,3 +11,4 @@ document.addEventListener("click", (event) => {
   field.value = [...there, ...linesOf(button.dataset.lines).filter((line) => !names.includes(named(line)))].join("\n");
   field.focus();
 });
+for (const button of document.querySelectorAll("[data-into]")) button.disabled = false; // a press before this would be lost

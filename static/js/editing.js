@@ -13,3 +13,4 @@ document.addEventListener("click", (event) => {
   if (event.target.matches("[data-reason]")) toggle(event.target);
   if (event.target.closest("[data-mark]")) import("./marking.js").then((marking) => marking.toggle(panel));
 });
+for (const button of document.querySelectorAll("[data-mark]")) button.disabled = false; // a press before this would be lost

@@ -65,3 +65,4 @@ document.getElementById("keys-reset").addEventListener("click", () => {
 });
 
 draw();
+for (const button of document.querySelectorAll("button.scripted")) button.disabled = false; // a press before this would be lost

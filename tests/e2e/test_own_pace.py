@@ -114,8 +114,10 @@ def test_keys_are_changed_shown_refused_where_taken_and_put_back(page: Page, des
         page.keyboard.press("s")
         expect(page.locator(".prompt .prose")).not_to_have_text("Which three?")
     page.keyboard.press("?")
+    page.route("**/own-keys.js*", lambda route: (page.wait_for_timeout(700), route.continue_()))  # a slow network
     page.get_by_role("link", name="Change the keys").click()
     status = page.locator("#keys-said")
+    expect(page.get_by_role("button", name="Skip")).to_be_disabled()
     page.get_by_role("button", name="Skip").click()
     expect(status).to_contain_text("Press the key for: Skip")
     page.keyboard.press("u")
