@@ -86,6 +86,20 @@ def choose_an_evaluation_by_keyboard(page: Page) -> None:
     expect(shown).to_have_count(1)
 
 
+def test_events_are_heard_however_slowly_the_scripts_come(page: Page) -> None:
+    arrived: list[str] = []
+
+    def late(route: Route) -> None:
+        arrived.append(route.request.url)
+        page.wait_for_timeout(300 * len(arrived))
+        route.continue_()
+
+    page.route("**/*.js*", late)
+    with page.expect_request("**/events", timeout=10_000):
+        page.goto("/models")
+    assert len(arrived) > 1
+
+
 @pytest.mark.usefixtures("judged")
 def test_a_run_is_watched_paused_and_continued_without_a_reload_or_a_question_by_the_clock(page: Page) -> None:
     start_run(page)
