@@ -20,6 +20,7 @@ const isOurs = (element) => element instanceof HTMLFormElement && panel()?.conta
 let underWay = null; // the form whose answer is awaited
 let posted = null; // what it sends, as the outbox holds it
 let isHeld = false; // something waits to be sent; what is on the screen has its verdict
+let isComing = false; // a module that a press asked for; until it is there the next press would mean something else
 let retryTimer = null;
 let retryMs = FIRST_RETRY_MS;
 let shown = identity(panel());
@@ -42,7 +43,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   const bounced = key === lastPress.key && event.timeStamp - lastPress.at < BOUNCE_MS;
   lastPress = { key, at: event.timeStamp };
-  if (event.repeat || bounced || underWay || isHeld) return;
+  if (event.repeat || bounced || underWay || isHeld || isComing) return;
   const opensSheet = button.hasAttribute("popovertarget");
   if (!opensSheet && document.querySelector("[popover]:popover-open")) return; // reading, not judging
   button.click();
@@ -100,17 +101,26 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (event.detail > 1 && isOurs(button?.form)) event.preventDefault();
   if (button?.matches("[data-beside]")) panel().querySelector(".beside :is(input, textarea)")?.focus();
-  if (button?.matches("[data-mark]")) import("./marking.js").then(({ toggle }) => toggle(panel()));
-  if (button?.matches("[data-reason]")) import("./reasons.js").then(({ toggle }) => toggle(button));
+  if (button?.matches("[data-mark]")) toggled(import("./marking.js"), panel());
+  if (button?.matches("[data-reason]")) toggled(import("./reasons.js"), button);
   if (!button?.matches("[data-difference]")) return;
   marksDifferences = !marksDifferences;
   compare({ aloud: true });
 }, true);
 
+async function toggled(module, what) {
+  isComing = true;
+  try {
+    (await module).toggle(what);
+  } finally {
+    isComing = false;
+  }
+}
+
 // One request at a time. What is sent again after a failure carries the same key and is recorded once.
 document.addEventListener("submit", (event) => {
   if (!isOurs(event.target)) return;
-  if (underWay || isHeld) {
+  if (underWay || isHeld || isComing) {
     event.preventDefault();
     event.stopImmediatePropagation();
     return;

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route, expect
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -46,11 +46,11 @@ class Site:
     campaign_id: int
     token: str
 
-    def open_in(self, context: BrowserContext) -> Page:
-        """The judging page."""
+    def open_in(self, context: BrowserContext, **given: Any) -> Page:
+        """The judging page; `given` says when it counts as open."""
         context.add_cookies([{"name": SESSION_COOKIE, "value": self.token, "url": self.address}])
         page = context.new_page()
-        page.goto(f"{self.address}/campaigns/{self.campaign_id}/judge")
+        page.goto(f"{self.address}/campaigns/{self.campaign_id}/judge", **given)
         return page
 
     def stored(self) -> list[tuple[str, str, int, int]]:
@@ -326,3 +326,21 @@ def test_digits_mark_and_do_not_rank_while_marking_is_open(site: Site, contexts:
     expect(page.locator(".tally strong")).to_have_text("1")
     marked = sorted((name, text[start:end]) for text, name, start, end in site.stored())
     assert marked == [("Unclear", texts[0].strip(".").split()[1]), ("Wrong", texts[2].split()[0])]
+
+
+def test_a_verdict_waits_while_marking_is_on_its_way(site: Site, contexts: Any) -> None:
+    context = contexts(1440)
+    held: list[Route] = []
+    context.route("**/marking.js*", lambda route: held.append(route))  # noqa: PLW0108 - playwright marks what it calls
+    page = site.open_in(context, wait_until="domcontentloaded")
+    page.keyboard.press("e")
+    page.keyboard.press("1")
+    page.locator("[name=ranking]").first.click()
+    page.wait_for_timeout(500)
+    expect(page.locator(".tally strong")).to_have_text("0")
+    for route in held:
+        route.continue_()
+    expect(page.locator(".raw")).to_have_count(2)
+    page.keyboard.press("Escape")
+    page.keyboard.press("1")
+    expect(page.locator(".tally strong")).to_have_text("1")
