@@ -99,6 +99,7 @@ def test_the_ideal_completion_is_written_by_keyboard_and_undone(
     expect(page.get_by_role("heading", name="Nothing left to write")).to_be_visible()
     page.get_by_role("button", name="Undo the last one").click()
     expect(field).to_have_value("Water falls 1.")
+    expect(field).to_be_focused()
     page.keyboard.type(" It is wet.")
     page.keyboard.press("Control+Enter")
     expect(page.get_by_role("heading", name="Nothing left to write")).to_be_visible()
