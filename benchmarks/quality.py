@@ -45,6 +45,8 @@ from trainer.starter import MODEL_FOLDER as STARTER
 from trainer.step import training_step
 
 PREFERENCE_ALONE = {"likelihood_weight": 0.0, "drift_weight": 0.0}
+LEARNING_RATE = 2e-4
+"""The highest one, in every arm."""
 ARMS = ["palate", "defaults", "trl"]
 """Palate with the preference loss alone and with its defaults, and TRL."""
 SOURCES: dict[str, tuple[str, str, Convert]] = {
@@ -227,7 +229,7 @@ def ranking_rows(source: Path, convert: Convert) -> Iterator[Row]:
 
 def phase_of(task: Task, *, epochs: float, **settings: Any) -> Phase:
     """Training as a run with these settings does it."""
-    return Phase(task.train, Objective(Method.DPO, Hyperparameters(epochs=epochs, **settings)), epochs)
+    return Phase(task.train, Objective(Method.DPO, Hyperparameters(epochs=epochs, **settings)), epochs, LEARNING_RATE)
 
 
 def palate(task: Task, *, epochs: float, seed: int, **settings: Any) -> tuple[Scorer, float]:
@@ -268,8 +270,9 @@ def trl_trainer(task: Task, reference: Reference, *, epochs: float, seed: int) -
 
     model = load_model(task.model)[0]
     config = DPOConfig(
-        output_dir=tempfile.mkdtemp(prefix="palate-quality-"), beta=0.1, learning_rate=2e-4, num_train_epochs=epochs,
-        per_device_train_batch_size=8, warmup_steps=0.1, lr_scheduler_type="linear", weight_decay=0.0, seed=seed,
+        output_dir=tempfile.mkdtemp(prefix="palate-quality-"), beta=0.1, learning_rate=LEARNING_RATE,
+        num_train_epochs=epochs, per_device_train_batch_size=8,
+        warmup_steps=0.1, lr_scheduler_type="linear", weight_decay=0.0, seed=seed,
         use_cpu=True, bf16=False, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
         max_length=None, gradient_checkpointing=False, precompute_ref_log_probs=True, remove_unused_columns=False,
     )  # fmt: skip

@@ -30,6 +30,7 @@ class Findings:
     train_tokens: int = 0
     stopped: str = ""
     best_step: int = 0
+    learning_rate: float | None = None
     material: Material = field(default_factory=Material)
     hashes: dict[str, str] = field(default_factory=dict)
     exam: Examination | None = None
@@ -52,6 +53,7 @@ def report_of(folder: Path, recorder: Recorder | None, findings: Findings, state
         steps=findings.steps or (recorder.step if recorder else 0),
         stopped=findings.stopped,
         best_step=findings.best_step or None,
+        learning_rate=findings.learning_rate,
         resumed=recorder.resumed if recorder else 0,
         seconds={name: round(value, 3) for name, value in recorder.seconds.items()} if recorder else {},
         rankings=findings.rankings,

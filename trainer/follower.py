@@ -121,7 +121,7 @@ class Follower:
             kept=self.kept,
             on_progress=lambda share: None,
         )
-        phases = phases_of(self.request, self.found)
+        phases = phases_of(self.request, self.found, self.models.plan)
         return Training(phases, reference, optimizer_for(self.models.policy, phases))
 
     def _keep_trunk(self) -> None:

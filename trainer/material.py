@@ -16,7 +16,9 @@ from trainer.packing import Tokens
 from trainer.phases import Phase, limited
 from trainer.preferences import Objective
 from trainer.rankings import DROP_REASONS, Reading, ranked_texts
+from trainer.rates import usual_rate
 from trainer.snapshot import Ranking, Snapshot
+from trainer.tuning import Plan
 
 _ANEW = "freeze a new snapshot and start a new run."
 JUDGE_MORE = f"Judge more comparisons in which one completion is better, {_ANEW}"
@@ -137,14 +139,16 @@ def advice(unused: Counter[str]) -> str:
     return ADVICE[reasons[0]] if reasons else JUDGE_MORE
 
 
-def phases_of(request: RunRequest, material: Material) -> list[Phase]:
+def phases_of(request: RunRequest, material: Material, plan: Plan) -> list[Phase]:
     """Demonstrations where they are asked for, then preferences, within the budget's steps."""
     settings = request.hyperparameters
     phases = []
     if material.demonstrations:
         epochs = settings.epochs if request.method is Method.SFT else settings.demonstration_epochs
-        phases.append(Phase(material.demonstrations, Objective(Method.SFT, settings), epochs))
+        rate = settings.learning_rate or usual_rate(Method.SFT, plan)
+        phases.append(Phase(material.demonstrations, Objective(Method.SFT, settings), epochs, rate))
     if material.train:
         objective = Objective(request.method, settings)
-        phases.append(Phase(material.train, objective, settings.epochs, mismatched=material.mismatched))
+        rate = settings.learning_rate or usual_rate(request.method, plan)
+        phases.append(Phase(material.train, objective, settings.epochs, rate, mismatched=material.mismatched))
     return limited(phases, request.budget.max_steps)

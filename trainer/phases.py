@@ -22,6 +22,7 @@ class Phase:
     groups: Sequence[Group]
     objective: Objective
     epochs: float
+    peak_rate: float
     mismatched: Sequence[Tokens | None] = field(default=())
     most_steps: int | None = None
 
@@ -47,8 +48,8 @@ class Phase:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
-        settings = self.objective.settings
-        return settings.learning_rate * rate_factor(step, self.steps, warmup_fraction=settings.warmup_fraction)
+        warmup_fraction = self.objective.settings.warmup_fraction
+        return self.peak_rate * rate_factor(step, self.steps, warmup_fraction=warmup_fraction)
 
 
 def limited(phases: Sequence[Phase], most: int | None) -> list[Phase]:

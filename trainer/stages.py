@@ -115,12 +115,14 @@ def carry_out(request: RunRequest, folder: Path, recorder: Recorder, findings: F
     ):
         reference = _reference(request, checkpoints, models, found, recorder=recorder, ranks=ranks)
     passing(Step.TRAINING_REFERENCE_KNOWN)
+    phases = phases_of(request, found, models.plan)
+    findings.learning_rate = phases[-1].peak_rate
     with recorder.stage(Stage.TRAINING, f"Training on {found.spoken}."):
         layers = trained_layers(models.policy.model, models.plan, request.hyperparameters)
         with kept_trunk(models.policy, layers, checkpoints / TRUNK_FOLDER), blaming_training():
             state = train(
                 models.policy,
-                phases=phases_of(request, found),
+                phases=phases,
                 held_out=found.held_out,
                 reference=reference,
                 budget=request.budget,

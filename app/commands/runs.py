@@ -48,7 +48,10 @@ def train(
     line: Annotated[str, typer.Option(help="Short name of the model line.")],
     seed: Annotated[int, typer.Option(help="Same judgments and seed: same run.")] = 0,
     epochs: Annotated[float, typer.Option(min=0.01, max=1000, help="Passes over the pairs.")] = DEFAULTS.epochs,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, max=1, help="Highest step size.")] = DEFAULTS.learning_rate,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=1e-9, max=1, help="Highest step size; by the size of the model where none is given."),
+    ] = DEFAULTS.learning_rate,
     method: Annotated[Method, typer.Option(help="What is learnt from the judgments, and how.")] = Method.DPO,
     tuning: Annotated[Tuning, typer.Option(help="What is trained: all weights, or an adapter.")] = DEFAULTS.tuning,
     further: Annotated[

@@ -18,7 +18,7 @@ from app.training.looking import figures_of, visible_samples, watched_samples
 from app.training.models import Run
 from app.training.schemas import method_title
 from app.training.service.deciding import checks_of
-from app.training.settings_named import title_of, told
+from app.training.settings_named import settled, title_of, told
 from app.wording import gettext as _
 from trainer.contract.base import Message
 from trainer.contract.report import Report, Sample
@@ -208,7 +208,7 @@ def _settings(column: Column) -> dict[str, str]:
     run = column.run
     if run is None:
         return {}
-    asked = {**run.hyperparameters, **run.budget}
+    asked = {**settled(run.hyperparameters, run.report), **run.budget}
     given = {title_of(name): told(name, value) for name, value in asked.items() if value is not None}
     start = {
         title_of("method"): method_title(run.method),

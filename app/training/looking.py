@@ -29,7 +29,7 @@ from app.training.reward_models import told_accuracy
 from app.training.schemas import method_title
 from app.training.service.deciding import checks_of, find_override
 from app.training.service.scheduling import Due, find_due
-from app.training.settings_named import title_of, told
+from app.training.settings_named import settled, title_of, told
 from app.training.standing import Standing, silent_since, stage_of, standings
 from app.training.steered import Steered, steered
 from app.training.warning_signs import Warned, last_evaluation
@@ -259,7 +259,7 @@ class RunPage:
 
 def _settings(run: Run) -> list[tuple[str, str]]:
     rules = {name: run.budget.get(name) for name in ("stop_after_evaluations", "most_chosen_fall")}
-    asked = {**run.hyperparameters, **rules}
+    asked = {**settled(run.hyperparameters, run.report), **rules}
     return [(title_of(name), told(name, value)) for name, value in asked.items() if value is not None and value != {}]
 
 

@@ -98,7 +98,8 @@ class RunForm(Hyperparameters):
 
     def typed(self) -> dict[str, object]:
         """What stands in the form's fields."""
-        return {**self.model_dump(), "criteria_weights": typed_weights(self.criteria_weights)}
+        rate = "" if self.learning_rate is None else self.learning_rate
+        return {**self.model_dump(), "learning_rate": rate, "criteria_weights": typed_weights(self.criteria_weights)}
 
 
 class OverrideForm(BaseModel):

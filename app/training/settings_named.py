@@ -46,7 +46,11 @@ TITLES: Mapping[str, str] = {
     "evaluate_every_steps": N_("Steps between evaluations"),
 }
 
+BY_SIZE = "by_size"
+"""The learning rate of a run that has not come to choosing one."""
+
 CHOICES: Mapping[str, Mapping[str, str]] = {
+    "learning_rate": {BY_SIZE: N_("By the size of the model")},
     "tuning": {tuning.value: title for tuning, title in TUNINGS.items()},
     "rankings": {"plackett_luce": N_("Count as they are"), "pairs": N_("Count as pairs")},
     "reliability": {
@@ -71,6 +75,14 @@ def title_of(name: str) -> str:
 def choices_of(name: str) -> list[tuple[str, str]]:
     """The values that a setting may have, each with its title."""
     return [(value, _(title)) for value, title in CHOICES[name].items()]
+
+
+def settled(hyperparameters: Mapping[str, object], report: Mapping[str, object] | None) -> dict[str, object]:
+    """What was asked of a run, with the learning rate that it chose by size in the place of one that nobody chose."""
+    asked = dict(hyperparameters)
+    if asked.get("learning_rate") is None:
+        asked["learning_rate"] = (report or {}).get("learning_rate") or BY_SIZE
+    return asked
 
 
 def told(name: str, value: object) -> str:

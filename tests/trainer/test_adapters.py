@@ -27,7 +27,7 @@ from trainer.adapters import (
     write_adapter_files,
 )
 from trainer.contract.files import weights_sha256
-from trainer.contract.run import MODEL_FOLDER, Hyperparameters, ModelRef, RunRequest, SnapshotRef, Tuning
+from trainer.contract.run import MODEL_FOLDER, Hyperparameters, Method, ModelRef, RunRequest, SnapshotRef, Tuning
 from trainer.errors import ModelError
 from trainer.evaluate import held_out_preferences
 from trainer.groups import preference_groups, preference_pairs
@@ -35,6 +35,7 @@ from trainer.logps import fitting_scorer
 from trainer.models import load_model, verify_model
 from trainer.packing import Tokens, trees_of
 from trainer.rankings import ranked_texts
+from trainer.rates import usual_rate
 from trainer.request import read_request
 from trainer.run import ExitCode, run
 from trainer.snapshot import read_snapshot
@@ -359,6 +360,29 @@ def test_large_models_get_an_adapter_unless_the_request_says_otherwise(
     assert planned(request_for(base)).kind is Tuning.LORA
     assert planned(request_for(base, tuning="full")).kind is Tuning.FULL
     assert planned(request_for(base, tuning="lora_top")).kind is Tuning.LORA_TOP
+
+
+@pytest.mark.parametrize(
+    ("parameters", "tuning", "method", "rate"),
+    [
+        (4_000_000, "full", "dpo", 2e-4),
+        (20_000_000, "full", "kto", 2e-4),
+        (360_000_000, "full", "dpo", 1.11e-5),
+        (7_000_000_000, "full", "dpo", 5.71e-7),
+        (7_000_000_000, "lora", "dpo", 5.71e-6),
+        (7_000_000_000, "lora_top", "simpo", 5.71e-6),
+        (7_000_000_000, "full", "sft", 5.71e-6),
+        (6_000_000_000, "full", "reward_model", 6.67e-6),
+        (7_000_000_000, "lora", "sft", 5.71e-5),
+        (100_000_000, "lora", "dpo", 2e-4),
+    ],
+)
+def test_the_usual_rate_goes_by_size_and_by_what_is_trained(
+    base: ModelRef, monkeypatch: pytest.MonkeyPatch, parameters: int, tuning: str, method: str, rate: float
+) -> None:
+    plan = planned(request_for(base, tuning=tuning))
+    monkeypatch.setattr("trainer.rates.stored_parameters", lambda folder: parameters)
+    assert usual_rate(Method(method), plan) == pytest.approx(rate, rel=1e-2)
 
 
 def test_the_disk_is_asked_for_what_is_trained(base: ModelRef) -> None:

@@ -68,14 +68,14 @@ def test_a_batch_may_reach_into_the_next_epoch() -> None:
 
 def test_steps_follow_from_epochs_and_end_at_the_limit() -> None:
     def steps(count: int, epochs: float, most: int | None = None) -> list[int]:
-        phase = Phase([pair(number) for number in range(count)], dpo(batch_comparisons=8), epochs)
+        phase = Phase([pair(number) for number in range(count)], dpo(batch_comparisons=8), epochs, 1e-3)
         return [each.steps for each in limited([phase, phase], most)]
 
     assert steps(110, 8) == [110, 110]
     assert steps(110, 8, 7) == [7]
     assert steps(110, 8, 117) == [110, 7]
     assert steps(3, 0.1) == [1, 1]
-    phases = limited([Phase([pair(1)], dpo(), 4), Phase([pair(2)], dpo(), 2)], 5)
+    phases = limited([Phase([pair(1)], dpo(), 4, 1e-3), Phase([pair(2)], dpo(), 2, 1e-3)], 5)
     assert [(phases.index(phase), own) for phase, own in (phase_at(phases, step) for step in range(1, 6))] == [
         (0, 1), (0, 2), (0, 3), (0, 4), (1, 1)
     ]  # fmt: skip

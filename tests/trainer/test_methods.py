@@ -84,6 +84,21 @@ def test_demonstrations_are_learnt_before_preferences_where_asked_for(
     assert rows[8].learning_rate == pytest.approx(1e-3), "each phase has a schedule of its own"
 
 
+def test_without_a_learning_rate_each_phase_takes_its_own_by_size(
+    make_run: MakeRun, written_snapshot: SnapshotRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.rates.stored_parameters", lambda folder: 2_000_000_000)
+    settings = Hyperparameters(epochs=2, demonstration_epochs=2, warmup_fraction=0.5, drift_weight=0.1)
+    folder = make_run(snapshot=written_snapshot, hyperparameters=settings)
+    report = carried_out(folder)
+    rows = [row for row in metrics_of(folder) if row.loss is not None]
+    demonstrating = [row.learning_rate or 0 for row in rows if row.margin is None]
+    preferring = [row.learning_rate or 0 for row in rows if row.margin is not None]
+    assert max(demonstrating) == pytest.approx(2e-5)
+    assert max(preferring) == pytest.approx(2e-6)
+    assert report.learning_rate == pytest.approx(2e-6)
+
+
 def test_a_run_does_not_lose_patience_while_demonstrations_are_learnt(
     make_run: MakeRun, written_snapshot: SnapshotRef
 ) -> None:

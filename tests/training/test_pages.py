@@ -89,6 +89,25 @@ def test_too_few_judgments_are_said_on_the_form_and_the_button_is_off(site: Site
     assert re.search(r"<button[^>]*disabled[^>]*>\s*Train", page)
 
 
+def test_a_learning_rate_left_empty_goes_by_size_and_the_page_says_which_it_was(session: Session, site: Site) -> None:
+    judge_pairs(session, site.campaign)
+    browser = site.as_(site.manager)
+    form = browser.get(f"/models/{site.line.id}/training").text
+    field = re.search(r'<input id="learning_rate"[^>]*>', form)
+    assert field is not None
+    assert 'value=""' in field[0]
+    assert "required" not in field[0]
+    answer = browser.post(f"/models/{site.line.id}/runs", data={"learning_rate": ""})
+    assert answer.status_code == 303
+    run = session.get_one(Run, int(answer.headers["location"].rpartition("/")[2]))
+    assert run.hyperparameters["learning_rate"] is None
+    fact = r"<dt>Learning rate</dt>\s*<dd[^>]*>{}</dd>"
+    assert re.search(fact.format("By the size of the model"), browser.get(f"/runs/{run.id}").text)
+    run.report = report().model_copy(update={"learning_rate": 5e-5}).model_dump(mode="json")
+    session.commit()
+    assert re.search(fact.format("5e-05"), browser.get(f"/runs/{run.id}").text)
+
+
 def test_settings_reach_the_run_and_wrong_ones_come_back_with_a_message(session: Session, site: Site) -> None:
     judge_pairs(session, site.campaign)
     browser = site.as_(site.manager)

@@ -158,6 +158,8 @@ class Report(Contract):
     """Why training stopped before its last step, in words; empty where it did not, or where time ran out."""
     best_step: int | None = None
     """The step whose weights the version has, where the best evaluation's were taken; null: those of the last step."""
+    learning_rate: float | None = None
+    """The highest one of the last phase, asked for or chosen by size. Null where training was not reached."""
     resumed: int = 0
     """How many times the run was taken up again from a checkpoint."""
     seconds: dict[str, float] = {}

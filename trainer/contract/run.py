@@ -68,7 +68,7 @@ class Tuning(StrEnum):
 
 
 class Hyperparameters(Contract):
-    """Defaults are for a small model (about 1 to 20 M parameters); see docs/training.md.
+    """Defaults are for a small model (about 1 to 20 M parameters) but for the learning rate; see docs/training.md.
 
     `likelihood_weight` scales the mean negative log-likelihood of the chosen completion (per token,
     nats); `drift_weight` scales KL(reference || policy) per completion token (nats), leaving out the
@@ -76,7 +76,8 @@ class Hyperparameters(Contract):
     """
 
     beta: Annotated[float, Field(gt=0, le=10)] = 0.1
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The highest one, after the warm-up. Null: by the size of the model and by what is trained (`trainer.rates`)."""
     warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     batch_comparisons: Annotated[
         int, Field(ge=1, le=4096, validation_alias=AliasChoices("batch_comparisons", "batch_pairs"))

@@ -62,7 +62,8 @@ def carry_out_reward_model(
         model.to(device)
         torch.set_num_threads(request.budget.threads or fitting_threads(model))
         findings.hashes |= {"tokenizer": tokenizer_sha256(tokenizer), "chat_template": template_sha256(tokenizer)}
-        refuse_full_disk(folder, model, Plan(Tuning.FULL, request.start, start_folder, merged=False), request.budget)
+        plan = Plan(Tuning.FULL, request.start, start_folder, merged=False)
+        refuse_full_disk(folder, model, plan, request.budget)
         scorer = fitting_reward_scorer(model, autocast=autocast_dtype(device))
         found = material_of(request, snapshot, scorer, tokenizer, findings)
         scorer.limits = kept_limits(checkpoints, scorer, found, drifts=False)
@@ -72,10 +73,12 @@ def carry_out_reward_model(
         findings.rewards_before = kept_rewards(checkpoints / BEFORE_FILE, scorer, found.held_out)
         recorder.row(1.0, held_out_accuracy=findings.rewards_before.accuracy)
     passing(Step.TRAINING_MEASURED_BEFORE)
+    phases = phases_of(request, found, plan)
+    findings.learning_rate = phases[-1].peak_rate
     with recorder.stage(Stage.TRAINING, f"Training a reward model on {found.spoken}."), blaming_training():
         state = train(
             scorer,
-            phases=phases_of(request, found),
+            phases=phases,
             held_out=found.held_out,
             reference=NoReference(scorer),
             budget=request.budget,
