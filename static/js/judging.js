@@ -9,6 +9,7 @@ const TICK_MS = 250;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 5_000;
 const REFUSED_HERE = "palate-refused";
+const PATIENCE_MS = 12_000; // then one judges on without what does not come
 const BOUNCE_MS = 150; // nobody means two presses of one key this close together
 
 const unsent = document.getElementById("judging-unsent");
@@ -20,7 +21,7 @@ const isOurs = (element) => element instanceof HTMLFormElement && panel()?.conta
 let underWay = null; // the form whose answer is awaited
 let posted = null; // what it sends, as the outbox holds it
 let isHeld = false; // something waits to be sent; what is on the screen has its verdict
-let isComing = false; // a module that a press asked for; until it is there the next press would mean something else
+let coming = 0; // what presses asked for and is on its way; until it is there the next press would mean something else
 let retryTimer = null;
 let retryMs = FIRST_RETRY_MS;
 let shown = identity(panel());
@@ -43,7 +44,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   const bounced = key === lastPress.key && event.timeStamp - lastPress.at < BOUNCE_MS;
   lastPress = { key, at: event.timeStamp };
-  if (event.repeat || bounced || underWay || isHeld || isComing) return;
+  if (event.repeat || bounced || underWay || isHeld || coming) return;
   const opensSheet = button.hasAttribute("popovertarget");
   if (!opensSheet && document.querySelector("[popover]:popover-open")) return; // reading, not judging
   button.click();
@@ -109,18 +110,21 @@ document.addEventListener("click", (event) => {
 }, true);
 
 async function toggled(module, what) {
-  isComing = true;
+  coming += 1;
+  panel().setAttribute("aria-busy", "true");
+  const patience = new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); });
   try {
-    (await module).toggle(what);
+    await Promise.race([module.then(({ toggle }) => toggle(what)), patience]);
   } finally {
-    isComing = false;
+    coming -= 1;
+    if (!coming && !underWay) panel()?.removeAttribute("aria-busy");
   }
 }
 
 // One request at a time. What is sent again after a failure carries the same key and is recorded once.
 document.addEventListener("submit", (event) => {
   if (!isOurs(event.target)) return;
-  if (underWay || isHeld || isComing) {
+  if (underWay || isHeld || coming) {
     event.preventDefault();
     event.stopImmediatePropagation();
     return;

@@ -1,10 +1,11 @@
 // Marking errors in the completions. While it is open each completion is shown as it is stored, character by character, so
 // that what is chosen is exactly what is kept. The one truth is the field `spans`, as it is sent: places, code points and
-// the words themselves; everything shown is drawn from it. Loaded where a campaign has categories, when somebody marks.
+// the words themselves; everything shown is drawn from it. Loaded where a campaign has categories.
 
 const LONGEST_BLOCK = 4_000; // characters; a browser lays out many small blocks much faster than a large one
 const LINES_PER_PAGE = 12;
 const QUOTED = 80;
+const PATIENCE_MS = 10_000; // that long one waits for the texts
 const NAMES = { 0x200b: "ZWSP", 0x200e: "LRM", 0x200f: "RLM", 0x061c: "ALM", 0x202a: "LRE", 0x202b: "RLE", 0x202c: "PDF", 0x202d: "LRO", 0x202e: "RLO", 0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI", 0xfeff: "BOM", 0x0d: "CR" };
 const UNSEEN = /\r(?!\n)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]/g;
 const NOWHERE = { start: 0, end: 0 };
@@ -168,7 +169,7 @@ class Marking {
   }
 
   async fetchTexts() {
-    const answer = await fetch(this.root.dataset.texts, { headers: { Accept: "application/json" } });
+    const answer = await fetch(this.root.dataset.texts, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
     if (!answer.ok) throw new Error(String(answer.status));
     return (await answer.json()).texts.map((text) => new Text(text));
   }
@@ -529,10 +530,10 @@ function of(panel) {
 // What a draft or an earlier judgment holds is listed without opening anything.
 export function show(panel) { of(panel)?.list(); }
 
+// Opened once the texts have come.
 export function toggle(panel) {
   const marking = of(panel);
-  if (marking?.isOpen) marking.close();
-  else marking?.open();
+  return marking?.isOpen ? marking.close() : marking?.open();
 }
 
 document.addEventListener("keydown", (event) => { if (current?.isOpen) current.keyed(event); }, true);

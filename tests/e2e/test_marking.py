@@ -328,15 +328,18 @@ def test_digits_mark_and_do_not_rank_while_marking_is_open(site: Site, contexts:
     assert marked == [("Unclear", texts[0].strip(".").split()[1]), ("Wrong", texts[2].split()[0])]
 
 
-def test_a_verdict_waits_while_marking_is_on_its_way(site: Site, contexts: Any) -> None:
+@pytest.mark.parametrize("part", ["**/marking.js*", "**/texts"])
+def test_a_verdict_waits_while_marking_is_on_its_way(site: Site, contexts: Any, part: str) -> None:
     context = contexts(1440)
     held: list[Route] = []
-    context.route("**/marking.js*", lambda route: held.append(route))  # noqa: PLW0108 - playwright marks what it calls
+    context.route(part, lambda route: held.append(route))  # noqa: PLW0108 - playwright marks what it calls
     page = site.open_in(context, wait_until="domcontentloaded")
     page.keyboard.press("e")
+    page.wait_for_timeout(300)
     page.keyboard.press("1")
     page.locator("[name=ranking]").first.click()
     page.wait_for_timeout(500)
+    assert held
     expect(page.locator(".tally strong")).to_have_text("0")
     for route in held:
         route.continue_()
