@@ -33,11 +33,14 @@ function keepDraft() {
   else stored((place) => place.setItem(name, field.value));
 }
 
+// The page is shown once this has run, where the browser knows how to wait for it; where not, what was typed before that
+// is kept below the draft.
 const begun = stored((place) => place.getItem(name));
+const early = [field.defaultValue, begun].includes(field.value) ? "" : field.value;
 if (begun !== null && begun.trim() !== field.defaultValue.trim()) {
-  field.value = begun;
+  field.value = early ? `${begun}\n${early}` : begun;
   part("restored").hidden = false;
-} else {
+} else if (!early) {
   forgetDraft();
 }
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from app.campaigns.models import Access, Campaign, CampaignKind
 from app.campaigns.service import revise_campaign
@@ -114,6 +114,26 @@ def test_guidelines_stay_open_beside_what_is_judged(site: Site, context: Browser
     expect(page.locator("#judging-panel").get_by_role("button", name="Guidelines")).to_be_focused()
     press(page, "g")
     expect(sheet).to_contain_text("Prefer what is short.")
+
+
+def test_what_is_typed_before_the_script_comes_is_kept_below_what_was_begun(
+    site: Site, context: BrowserContext
+) -> None:
+    campaign = guided(site, CampaignKind.DEMONSTRATION)
+    page = opened(context)
+    page.goto(f"/campaigns/{campaign.id}/write")
+    field = page.get_by_label("Your completion")
+    expect(field).to_have_value(DRAFT)
+    field.fill("Begun.")
+    held: list[Route] = []
+    page.route("**/writing.js*", lambda route: held.append(route))  # noqa: PLW0108 - playwright marks what it calls
+    page.reload(wait_until="commit")
+    page.wait_for_function("document.getElementById('text') !== null", polling=50)
+    page.evaluate("document.getElementById('text').value = 'Early.'")
+    for route in held:
+        route.continue_()
+    expect(field).to_have_value("Begun.\nEarly.")
+    expect(page.get_by_text("What you had begun is here again.")).to_be_visible()
 
 
 def test_where_people_write_keys_work_outside_the_field(site: Site, context: BrowserContext) -> None:
