@@ -146,13 +146,25 @@ def stored_dtype(folder: Path) -> torch.dtype:
 def stored_parameters(folder: Path) -> int:
     """How many numbers the folder's weight files hold, from their headers alone. Raises ModelError."""
     count = 0
-    for path in folder.glob("*.safetensors"):
+    for path in _weight_files(folder):
         try:
             with safe_open(path, framework="pt") as tensors:
                 count += sum(math.prod(_shape(tensors, name)) for name in tensors.keys())  # noqa: SIM118
         except Exception as error:  # the Rust library's error type is not a subclass of anything narrower
             raise ModelError(f"{path.name} in {folder} is not a safetensors file.") from error
     return count
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Those that are loaded. Others may lie beside them, such as the same weights under their makers' own names."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            return [folder / name for name in set(json.loads(index.read_bytes())["weight_map"].values())]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ModelError(f"{index.name} in {folder} names no weight files.") from error
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else list(folder.glob("*.safetensors"))
 
 
 def _shape(tensors: Any, name: str) -> list[int]:
