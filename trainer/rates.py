@@ -9,7 +9,7 @@ from trainer.models import stored_parameters
 from trainer.tuning import Plan
 
 HIGHEST = 2e-4
-"""Of any run. On the starter model it was chosen by measuring; see docs/training.md, "Why 2e-4"."""
+"""Of any run that names none. On the starter model it was chosen by measuring; see docs/training.md, "Why 2e-4"."""
 SMALL_PARAMETERS = 20_000_000
 """Up to this size all weights are trained on preferences at `HIGHEST`; beyond it the rate falls in proportion."""
 MORE = 10
@@ -22,11 +22,11 @@ def usual_rate(method: Method, plan: Plan) -> float:
     All weights on preferences: 2e-4 up to 20 million parameters, from there on in inverse proportion to the size. That
     is 5.7e-7 at 7 billion, where Zephyr's recipe has 5e-7 (arXiv:2310.16944). An adapter takes ten times as much, as
     the same recipe by LoRA does and as Schulman et al. find ("LoRA Without Regret", 2025); so do demonstrations and
-    reward models (InstructGPT's, of 6 billion, took 9e-6; arXiv:2203.02155). Never more than 2e-4.
+    reward models (InstructGPT's, of 6 billion, took 9e-6; arXiv:2203.02155). Never more than 2e-4; of two digits.
     """
     rate = HIGHEST * min(1.0, SMALL_PARAMETERS / max(1, stored_parameters(Path(plan.base.path))))
     if plan.kind is not Tuning.FULL:
         rate *= MORE
     if method in {Method.SFT, Method.REWARD_MODEL}:
         rate *= MORE
-    return min(HIGHEST, rate)
+    return float(f"{min(HIGHEST, rate):.2g}")

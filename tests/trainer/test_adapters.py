@@ -32,7 +32,7 @@ from trainer.errors import ModelError
 from trainer.evaluate import held_out_preferences
 from trainer.groups import preference_groups, preference_pairs
 from trainer.logps import fitting_scorer
-from trainer.models import load_model, verify_model
+from trainer.models import load_model, stored_parameters, verify_model
 from trainer.packing import Tokens, trees_of
 from trainer.rankings import ranked_texts
 from trainer.rates import usual_rate
@@ -367,13 +367,13 @@ def test_large_models_get_an_adapter_unless_the_request_says_otherwise(
     [
         (4_000_000, "full", "dpo", 2e-4),
         (20_000_000, "full", "kto", 2e-4),
-        (360_000_000, "full", "dpo", 1.11e-5),
-        (7_000_000_000, "full", "dpo", 5.71e-7),
-        (7_000_000_000, "lora", "dpo", 5.71e-6),
-        (7_000_000_000, "lora_top", "simpo", 5.71e-6),
-        (7_000_000_000, "full", "sft", 5.71e-6),
-        (6_000_000_000, "full", "reward_model", 6.67e-6),
-        (7_000_000_000, "lora", "sft", 5.71e-5),
+        (360_000_000, "full", "dpo", 1.1e-5),
+        (7_000_000_000, "full", "dpo", 5.7e-7),
+        (7_000_000_000, "lora", "dpo", 5.7e-6),
+        (7_000_000_000, "lora_top", "simpo", 5.7e-6),
+        (7_000_000_000, "full", "sft", 5.7e-6),
+        (6_000_000_000, "full", "reward_model", 6.7e-6),
+        (7_000_000_000, "lora", "sft", 5.7e-5),
         (100_000_000, "lora", "dpo", 2e-4),
     ],
 )
@@ -382,7 +382,24 @@ def test_the_usual_rate_goes_by_size_and_by_what_is_trained(
 ) -> None:
     plan = planned(request_for(base, tuning=tuning))
     monkeypatch.setattr("trainer.rates.stored_parameters", lambda folder: parameters)
-    assert usual_rate(Method(method), plan) == pytest.approx(rate, rel=1e-2)
+    assert usual_rate(Method(method), plan) == rate
+
+
+def test_weights_that_lie_beside_those_that_are_loaded_do_not_count(base: ModelRef, tmp_path: Path) -> None:
+    whole = Path(base.path)
+    expected = sum(tensor.numel() for tensor in load_file(whole / "model.safetensors").values())
+    assert stored_parameters(whole) == expected
+    shutil.copy(whole / "model.safetensors", tmp_path / "consolidated.safetensors")
+    shutil.copy(whole / "model.safetensors", tmp_path / "model-00001-of-00001.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))
+    assert stored_parameters(tmp_path) == expected
+    index.write_text("[]")
+    with pytest.raises(ModelError, match="names no weight files"):
+        stored_parameters(tmp_path)
+    index.unlink()
+    shutil.copy(whole / "model.safetensors", tmp_path)
+    assert stored_parameters(tmp_path) == expected
 
 
 def test_the_disk_is_asked_for_what_is_trained(base: ModelRef) -> None:
